@@ -1,0 +1,6 @@
+//! Addresses and header views of inner packets: prefixes, and just enough of IPv4 and IPv6 to route and filter.
+//! Knows nothing of WireGuard.
+
+pub mod prefix;
+
+pub use prefix::IpPrefix;

@@ -1,0 +1,1 @@
+//! The whole WireGuard protocol for many peers in one heap-free device. Knows nothing of the mesh.

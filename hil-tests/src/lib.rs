@@ -1,0 +1,1 @@
+//! Weft: tests of the whole system.
