@@ -1,1 +1,21 @@
-//! Weft: tests of the whole system.
+//! Tests of the whole system: real daemons in network namespaces, and foreign WireGuard peers.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`suite`] | the runner of a test target: tests by name, requirements, the slow set |
+//! | [`requirement`] | what a test needs of the machine; what is missing makes it a skip with a reason |
+//! | [`netns`] | one network namespace |
+//! | [`lab`] | hosts in subnets of their own, with a router between them |
+//! | [`process`] | a daemon in a namespace, with its log, gone when dropped |
+//! | [`wait`] | waiting for a condition, with a deadline and a sentence |
+//! | [`binaries`] | where the binaries under test are |
+//!
+//! Nothing here knows a protocol: what is asserted is what a user, a peer or a router on the way would see.
+
+pub mod binaries;
+pub mod lab;
+pub mod netns;
+pub mod process;
+pub mod requirement;
+pub mod suite;
+pub mod wait;

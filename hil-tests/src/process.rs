@@ -1,0 +1,246 @@
+//! Processes: one that runs to its end ([`output`]), and a [`Daemon`] that runs until it is dropped.
+//!
+//! Which namespace a process runs in is said by its [`Command`]; see [`Netns::command`](crate::netns::Netns::command).
+
+use std::{
+    cell::RefCell,
+    io::{BufRead, BufReader, Read},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{Arc, Condvar, Mutex, PoisonError},
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::wait;
+
+/// Lines of each daemon's log that a failure prints.
+const LOG_TAIL: usize = 200;
+
+thread_local! {
+    /// The logs of the daemons that the test on this thread started.
+    static LOGS: RefCell<Vec<Arc<Log>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Runs a command to its end and returns its standard output; fails with its standard error.
+pub fn output(command: &mut Command) -> Result<String> {
+    let said = format!("{command:?}");
+    let output = command.stdin(Stdio::null()).output().with_context(|| format!("cannot start {said}"))?;
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+    if !output.status.success() {
+        bail!("{said} failed ({}):\n{stdout}{}", output.status, String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(stdout)
+}
+
+/// A running process: its log is captured, and it is killed and waited for when dropped.
+#[derive(Debug)]
+pub struct Daemon {
+    child: Child,
+    log: Arc<Log>,
+    readers: Vec<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Log {
+    name: String,
+    lines: Mutex<Vec<String>>,
+    grown: Condvar,
+}
+
+impl Daemon {
+    /// Starts `command` under a name for messages. Standard input is empty; both outputs are captured.
+    pub fn spawn(name: &str, command: &mut Command) -> Result<Self> {
+        let said = format!("{command:?}");
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("cannot start {said}"))?;
+        let log =
+            Arc::new(Log { name: name.into(), lines: Mutex::new(vec![format!("$ {said}")]), grown: Condvar::new() });
+        LOGS.with_borrow_mut(|logs| logs.push(log.clone()));
+        let mut readers = Vec::new();
+        readers.extend(child.stdout.take().map(|pipe| read_lines(pipe, log.clone())));
+        readers.extend(child.stderr.take().map(|pipe| read_lines(pipe, log.clone())));
+        Ok(Self { child, log, readers })
+    }
+
+    /// The process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Everything that it printed so far, both outputs interleaved by line.
+    pub fn log(&self) -> String {
+        self.log.lines().join("\n")
+    }
+
+    /// Waits until it prints a line that holds `text`, and returns the line; fails early when it ends first.
+    pub fn wait_for_line(&mut self, text: &str, limit: Duration) -> Result<String> {
+        let end = Instant::now() + limit;
+        loop {
+            let ended = self.exit_status()?;
+            if ended.is_some() {
+                self.join_readers();
+            }
+            if let Some(line) = self.log.wait_for(text, end.min(Instant::now() + Duration::from_millis(100))) {
+                return Ok(line);
+            }
+            if let Some(status) = ended {
+                bail!("{} ended ({status}) before it printed {text:?}", self.log.name);
+            }
+            if Instant::now() >= end {
+                bail!("{} did not print {text:?} within {limit:?}", self.log.name);
+            }
+        }
+    }
+
+    /// Its exit status, `None` while it runs.
+    pub fn exit_status(&mut self) -> Result<Option<ExitStatus>> {
+        self.child.try_wait().with_context(|| format!("cannot wait for {}", self.log.name))
+    }
+
+    /// Waits until it ends by itself.
+    pub fn wait(&mut self, limit: Duration) -> Result<ExitStatus> {
+        let what = format!("the end of {}", self.log.name);
+        let child = &mut self.child;
+        let status = wait::for_some(&what, limit, || child.try_wait().ok().flatten())?;
+        self.join_readers();
+        Ok(status)
+    }
+
+    /// Sends a signal; one to a process that has ended is no error.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        match kill_process(Pid::from_child(&self.child), signal) {
+            Err(error) if error != rustix::io::Errno::SRCH => {
+                Err(error).with_context(|| format!("cannot signal {}", self.log.name))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Asks it to end (SIGTERM) and waits until it has.
+    pub fn terminate(&mut self, limit: Duration) -> Result<ExitStatus> {
+        self.signal(Signal::TERM)?;
+        self.wait(limit)
+    }
+
+    /// `kill -9`, and waits until it is gone.
+    pub fn kill(&mut self) -> Result<()> {
+        self.child.kill().and_then(|()| self.child.wait()).with_context(|| format!("cannot kill {}", self.log.name))?;
+        self.join_readers();
+        Ok(())
+    }
+
+    fn join_readers(&mut self) {
+        // A grandchild that still holds the pipe would make the join last for ever; such a reader is left alone.
+        for reader in self.readers.drain(..) {
+            let waited = wait::until("the end of the log", Duration::from_millis(500), || reader.is_finished());
+            if waited.is_ok() {
+                let _ = reader.join();
+            }
+        }
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.kill();
+    }
+}
+
+impl Log {
+    fn lines(&self) -> std::sync::MutexGuard<'_, Vec<String>> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait_for(&self, text: &str, end: Instant) -> Option<String> {
+        let mut lines = self.lines();
+        loop {
+            // The first line is the command itself.
+            if let Some(line) = lines.iter().skip(1).find(|line| line.contains(text)) {
+                return Some(line.clone());
+            }
+            let left = end.checked_duration_since(Instant::now())?;
+            lines = self.grown.wait_timeout(lines, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+fn read_lines(pipe: impl Read + Send + 'static, log: Arc<Log>) -> JoinHandle<()> {
+    std::thread::spawn(move || {
+        let mut pipe = BufReader::new(pipe);
+        let mut line = Vec::new();
+        while pipe.read_until(b'\n', &mut line).is_ok_and(|len| len > 0) {
+            log.lines().push(String::from_utf8_lossy(&line).trim_end().to_owned());
+            log.grown.notify_all();
+            line.clear();
+        }
+    })
+}
+
+/// Forgets the logs of an earlier test on this thread.
+pub(crate) fn forget_logs() {
+    LOGS.with_borrow_mut(Vec::clear);
+}
+
+/// The end of the log of each daemon that the test on this thread started.
+pub(crate) fn logs() -> String {
+    let mut text = String::new();
+    LOGS.with_borrow(|logs| {
+        for log in logs {
+            let lines = log.lines();
+            let skipped = lines.len().saturating_sub(LOG_TAIL);
+            text.push_str(&format!("--- log of {} ({skipped} lines before)\n", log.name));
+            for line in lines.iter().skip(skipped) {
+                text.push_str(line);
+                text.push('\n');
+            }
+        }
+    });
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        command
+    }
+
+    #[test]
+    fn a_line_of_either_output_is_waited_for() {
+        let mut daemon = Daemon::spawn("talker", &mut shell("echo out; echo err >&2; exec sleep 60")).unwrap();
+        daemon.wait_for_line("err", Duration::from_secs(10)).unwrap();
+        assert_eq!(daemon.wait_for_line("ou", Duration::from_secs(10)).unwrap(), "out");
+        assert_eq!(daemon.exit_status().unwrap(), None);
+    }
+
+    #[test]
+    fn a_daemon_that_ends_early_fails_the_wait_at_once() {
+        let mut daemon = Daemon::spawn("quitter", &mut shell("echo gone; exit 3")).unwrap();
+        let error = daemon.wait_for_line("ready", Duration::from_secs(60)).unwrap_err();
+        assert!(error.to_string().contains("ended"), "{error}");
+    }
+
+    #[test]
+    fn a_dropped_daemon_is_gone() {
+        let daemon = Daemon::spawn("sleeper", &mut shell("exec sleep 60")).unwrap();
+        let pid = Pid::from_child(&daemon.child);
+        drop(daemon);
+        assert!(rustix::process::test_kill_process(pid).is_err());
+    }
+
+    #[test]
+    fn a_failed_command_says_what_it_printed() {
+        let error = output(&mut shell("echo why >&2; exit 1")).unwrap_err();
+        assert!(error.to_string().contains("why"), "{error}");
+    }
+}
