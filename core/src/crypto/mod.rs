@@ -3,12 +3,13 @@
 //! [`Aead`] and [`DiffieHellman`] are traits, so that a host may plug in a faster library and a chip its own
 //! field code; [`Crypto`] bundles a pair of them. [`RustCrypto`] runs everywhere and is the default. BLAKE2s
 //! ([`hash`]) is one implementation everywhere. [`noise`] is the Noise symmetric state, which the WireGuard
-//! handshake and the control channel share.
+//! handshake and the control channel share, and [`xchacha`] the long-nonce AEAD of cookie replies, over any [`Aead`].
 
 pub mod aead;
 pub mod dh;
 pub mod hash;
 pub mod noise;
+pub mod xchacha;
 
 pub use aead::{Aead, OpenError, OpenPacket, SealPacket, TAG_LEN};
 pub use dh::{DiffieHellman, LowOrderPoint, SharedSecret};
