@@ -2,6 +2,8 @@
 //!
 //! It creates `DEV` and obeys `wg(8)` through the cross-platform socket. Knows nothing of the mesh.
 
+pub mod uapi;
+
 /// The command line of `weft tunnel`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
