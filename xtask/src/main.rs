@@ -1,2 +1,83 @@
-//! Everything that a person or CI runs.
-fn main() {}
+//! Everything that a person or CI runs, as `cargo xtask <command>`.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`workspace`] | where the workspace is, and cargo in it |
+//! | [`setup`] | what the machine must have: Debian packages, rustup targets, cargo-deny, a C compiler |
+//! | [`sandbox`] | fresh namespaces for everything that makes interfaces, so that nothing outlives the command |
+//! | [`tally`] | counts of passed, failed and skipped |
+//! | [`test`] | `cargo xtask test` |
+//! | [`no_alloc`] | the checks that core needs no heap |
+//! | [`lint`] | `cargo xtask lint` |
+
+#![allow(clippy::print_stdout, reason = "a command-line program talks to its user there")]
+
+mod lint;
+mod no_alloc;
+mod sandbox;
+mod setup;
+mod tally;
+mod test;
+mod workspace;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use clap::{Parser, Subcommand};
+
+/// Everything that a person or CI runs.
+#[derive(Debug, Parser)]
+#[command(bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run all tests: unit tests, vectors, the fuzz corpus, core on chips without a heap, whole systems in namespaces
+    ///
+    /// Installs what is missing (as root) or says what to install, builds, and runs the tests inside fresh mount,
+    /// network and process namespaces, as root or as a plain user. The last line reads
+    /// `N passed, N failed, N skipped`; what was skipped is listed above it with the reason.
+    Test(test::Options),
+    /// Check formatting, clippy, documentation, licences, file lengths and the places of unsafe code
+    Lint,
+    /// What CI runs: lint, test, and the benchmark of the control server with 500 nodes
+    Ci,
+    /// Build the firmware images of the boards (not built yet)
+    Firmware,
+    /// Build packages for distribution (not built yet)
+    Dist,
+}
+
+fn main() -> ExitCode {
+    sandbox::note_program();
+    match run(&Arguments::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            println!("\ncargo xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<ExitCode> {
+    match &arguments.command {
+        Command::Test(options) => test::run(options),
+        Command::Lint => lint::run(),
+        Command::Ci => ci(),
+        Command::Firmware => bail!("`firmware` is not built yet: there are no boards in this workspace so far"),
+        Command::Dist => bail!("`dist` is not built yet: install with `cargo install --path agent-linux` until then"),
+    }
+}
+
+fn ci() -> Result<ExitCode> {
+    for part in [lint::run as fn() -> Result<ExitCode>, || test::run(&test::Options::default())] {
+        let code = part()?;
+        if code != ExitCode::SUCCESS {
+            return Ok(code);
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

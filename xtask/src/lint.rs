@@ -1,0 +1,126 @@
+//! `cargo xtask lint`: formatting, clippy, documentation, licences, and the rules that cargo has no lint for.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
+};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::{
+    setup,
+    tally::Tally,
+    workspace::{cargo, heading, root, run as step},
+};
+
+/// The length that no source file exceeds, in lines.
+const MAX_LINES: usize = 900;
+
+/// The only files that may hold `unsafe`, each a small leaf around a system call.
+const UNSAFE_FILES: &[&str] = &[];
+
+/// Manifests of the workspaces beside the main one.
+const OTHER_WORKSPACES: &[&str] = &["core/fuzz/Cargo.toml", "hil-tests/no-alloc-probe/Cargo.toml"];
+
+/// Runs all lints and tells the outcome of each.
+pub(crate) fn run() -> Result<ExitCode> {
+    setup::cargo_deny()?;
+    let mut tally = Tally::default();
+    heading("Formatting");
+    tally.check("cargo fmt", step(&mut cargo("fmt --all --check")));
+    for manifest in OTHER_WORKSPACES.iter().filter(|manifest| root().join(manifest).exists()) {
+        tally.check(
+            &format!("cargo fmt of {manifest}"),
+            step(&mut cargo(&format!("fmt --check --manifest-path {manifest}"))),
+        );
+    }
+    heading("Rules of the tree");
+    let sources = rust_sources()?;
+    tally.check(&format!("no source file over {MAX_LINES} lines"), no_long_files(&sources));
+    tally.check("unsafe code in named files only", unsafe_in_named_files(&sources));
+    heading("Clippy");
+    tally.check("cargo clippy", step(&mut cargo("clippy --workspace --all-targets -- -D warnings")));
+    tally.check(
+        "cargo clippy of core with defmt",
+        step(&mut cargo("clippy --package weft-core --no-default-features --features defmt -- -D warnings")),
+    );
+    heading("Documentation");
+    tally.check(
+        "cargo doc",
+        step(cargo("doc --workspace --no-deps --document-private-items").env("RUSTDOCFLAGS", "-D warnings")),
+    );
+    heading("Dependencies");
+    tally.check("cargo deny", step(&mut cargo("deny check licenses bans sources")));
+    Ok(tally.finish())
+}
+
+/// Every Rust file that is tracked or would be.
+fn rust_sources() -> Result<Vec<(PathBuf, String)>> {
+    let mut git = Command::new("git");
+    git.args(["ls-files", "--cached", "--others", "--exclude-standard", "*.rs"]).current_dir(root());
+    let listed = weft_hil::process::output(&mut git)?;
+    let mut sources = Vec::new();
+    for name in listed.lines() {
+        let path = root().join(name);
+        // A file that was deleted and not yet committed is still listed.
+        if path.exists() {
+            sources.push((name.into(), std::fs::read_to_string(&path).with_context(|| format!("cannot read {name}"))?));
+        }
+    }
+    Ok(sources)
+}
+
+fn no_long_files(sources: &[(PathBuf, String)]) -> Result<()> {
+    let long: Vec<String> = sources
+        .iter()
+        .map(|(path, text)| (path, text.lines().count()))
+        .filter(|(_, lines)| *lines > MAX_LINES)
+        .map(|(path, lines)| format!("{} has {lines} lines", path.display()))
+        .collect();
+    ensure!(long.is_empty(), "{}", long.join("\n"));
+    Ok(())
+}
+
+fn unsafe_in_named_files(sources: &[(PathBuf, String)]) -> Result<()> {
+    let named = |path: &Path| UNSAFE_FILES.iter().any(|name| path == Path::new(name));
+    let found: Vec<String> = sources
+        .iter()
+        .filter(|(path, _)| !named(path))
+        .flat_map(|(path, text)| unsafe_lines(text).map(move |line| format!("{}:{line}", path.display())))
+        .collect();
+    ensure!(found.is_empty(), "unsafe code outside the files that xtask/src/lint.rs names:\n{}", found.join("\n"));
+    Ok(())
+}
+
+/// The numbers of the lines whose code, comments and strings aside, has the keyword or lifts the lint against it.
+fn unsafe_lines(text: &str) -> impl Iterator<Item = usize> {
+    text.lines().enumerate().filter(|(_, line)| has_unsafe(line)).map(|(index, _)| index + 1)
+}
+
+fn has_unsafe(line: &str) -> bool {
+    let code = line.split("//").next().unwrap_or_default();
+    // Every second piece is inside a string.
+    let code: String = code.split('"').step_by(2).collect();
+    let lifts = ["allow(", "expect(", "warn("].iter().any(|level| code.contains(level)) && code.contains("unsafe_code");
+    let keyword = code.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == "unsafe");
+    lifts || keyword
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_keyword_is_found_in_code_only() {
+        let text = "// unsafe here\nlet x = unsafe { f() };\n#![allow(unsafe_code)]\n#![forbid(unsafe_code)]\nlet s = \"unsafe\";";
+        assert_eq!(unsafe_lines(text).collect::<Vec<_>>(), [2, 3]);
+        assert!(has_unsafe("unsafe impl Send for X {}"));
+        assert!(!has_unsafe("deny(unsafe_code)"));
+    }
+
+    #[test]
+    fn a_long_file_is_named_with_its_length() {
+        let sources = [("a.rs".into(), "\n".repeat(900)), ("b.rs".into(), "\n".repeat(901))];
+        assert_eq!(no_long_files(&sources).unwrap_err().to_string(), "b.rs has 901 lines");
+    }
+}

@@ -1,0 +1,141 @@
+//! What the machine must have: Debian packages, rustup targets, cargo-deny, a C compiler.
+//!
+//! As root what is missing is installed. A plain user is told the exact command; a test that needs what is still
+//! missing then is a named skip.
+
+use std::{
+    io::Write,
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context, Result, bail};
+use weft_hil::requirement::find_program;
+
+use crate::workspace::{cargo, heading, run};
+
+/// The chips that core is built for.
+pub(crate) const CHIP_TARGETS: [&str; 2] = ["thumbv6m-none-eabi", "riscv32imc-unknown-none-elf"];
+
+/// A program and the Debian package that has it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tool {
+    program: &'static str,
+    package: &'static str,
+}
+
+const fn tool(program: &'static str, package: &'static str) -> Tool {
+    Tool { program, package }
+}
+
+/// What the namespaces are made with.
+pub(crate) const NAMESPACES: &[Tool] =
+    &[tool("ip", "iproute2"), tool("unshare", "util-linux"), tool("nsenter", "util-linux"), tool("mount", "mount")];
+
+/// What the demo runs beside weft.
+pub(crate) const DEMO: &[Tool] = &[tool("curl", "curl"), tool("tcpdump", "tcpdump"), tool("tshark", "tshark")];
+
+/// What the tests run beside weft.
+pub(crate) const TEST: &[Tool] = &[
+    tool("curl", "curl"),
+    tool("ping", "iputils-ping"),
+    tool("tcpdump", "tcpdump"),
+    tool("tshark", "tshark"),
+    tool("wg", "wireguard-tools"),
+    tool("wireguard-go", "wireguard-go"),
+];
+
+/// Installs what is missing of `tools`; returns the command that would install what it could not.
+pub(crate) fn tools(tools: &[Tool]) -> Result<Option<String>> {
+    let mut packages: Vec<&str> =
+        tools.iter().filter(|tool| find_program(tool.program).is_none()).map(|tool| tool.package).collect();
+    packages.dedup();
+    if packages.is_empty() {
+        return Ok(None);
+    }
+    let command = format!("apt-get install --yes --no-install-recommends {}", packages.join(" "));
+    if find_program("apt-get").is_none() {
+        return Ok(Some(format!(
+            "install these with your package manager (names as in Debian): {}",
+            packages.join(" ")
+        )));
+    }
+    if !rustix::process::geteuid().is_root() {
+        return Ok(Some(format!("sudo {command}")));
+    }
+    heading(&format!("Installing {}", packages.join(", ")));
+    if lists_are_missing() {
+        run(&mut apt("apt-get update"))?;
+    }
+    // Lists that are older than the archive name files which are no longer there; new lists cure it.
+    run(&mut apt(&command)).or_else(|_| run(&mut apt("apt-get update")).and_then(|()| run(&mut apt(&command))))?;
+    Ok(None)
+}
+
+/// Like [`tools`], for tools without which nothing works.
+pub(crate) fn required_tools(needed: &[Tool]) -> Result<()> {
+    match tools(needed)? {
+        None => Ok(()),
+        Some(command) => bail!("programs are missing; run this first:\n\n    {command}\n"),
+    }
+}
+
+fn apt(command: &str) -> Command {
+    let mut words = command.split_whitespace();
+    let mut apt = Command::new(words.next().unwrap_or_default());
+    apt.args(words).env("DEBIAN_FRONTEND", "noninteractive").stdin(Stdio::null());
+    apt
+}
+
+fn lists_are_missing() -> bool {
+    let Ok(lists) = Path::new("/var/lib/apt/lists").read_dir() else { return true };
+    !lists.flatten().any(|entry| entry.file_name().to_string_lossy().contains("_Packages"))
+}
+
+/// Adds the rustup targets of the chips.
+pub(crate) fn chip_targets() -> Result<()> {
+    let listed = Command::new("rustup").args(["target", "list", "--installed"]).output();
+    let Ok(listed) = listed else {
+        bail!("rustup is not installed, so the chips' targets cannot be added; get it from https://rustup.rs");
+    };
+    let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+    for target in CHIP_TARGETS {
+        if !listed.lines().any(|line| line == target) {
+            heading(&format!("Adding the Rust target {target}"));
+            run(Command::new("rustup").args(["target", "add", target]))?;
+        }
+    }
+    Ok(())
+}
+
+/// Checks that a C compiler works: SQLite is built from its source.
+pub(crate) fn c_compiler() -> Result<()> {
+    let compiles = || -> Result<bool> {
+        let mut compiler = Command::new("cc")
+            .args(["-x", "c", "-fsyntax-only", "-"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
+        compiler
+            .stdin
+            .take()
+            .context("no standard input")?
+            .write_all(b"#include <stdio.h>\nint main(void) { return 0; }\n")?;
+        Ok(compiler.wait()?.success())
+    };
+    if compiles().unwrap_or(false) {
+        return Ok(());
+    }
+    required_tools(&[tool("a working C compiler", "gcc libc6-dev")])
+}
+
+/// Installs cargo-deny where it is missing.
+pub(crate) fn cargo_deny() -> Result<()> {
+    let found = cargo("deny --version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    if found.is_ok_and(|status| status.success()) {
+        return Ok(());
+    }
+    heading("Installing cargo-deny (some minutes)");
+    run(&mut cargo("install --locked cargo-deny"))
+}
