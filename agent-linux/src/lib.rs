@@ -5,15 +5,25 @@
 //!
 //! | module | holds |
 //! |---|---|
+//! | [`cli`] | the command line |
 //! | [`clock`] | the machine's clocks as core's time arguments |
 //! | [`crypto_ring`] | core's AEAD seam by `ring` |
+//! | [`daemon`] | `weft daemon`: the node |
+//! | [`local_api`] | the conversation between command line and daemon |
 //! | [`slots`] | core's tables on the heap |
+//! | [`state`] | what is kept over a restart |
+//! | [`status`] | the status document |
 //! | [`tun_device`] | the TUN device |
 //! | [`tunnel`] | `weft tunnel`: a userspace WireGuard that obeys `wg(8)` |
 
+pub mod cli;
 pub mod clock;
 pub mod crypto_ring;
+pub mod daemon;
+pub mod local_api;
 mod polled_fd;
 pub mod slots;
+pub mod state;
+pub mod status;
 pub mod tun_device;
 pub mod tunnel;
