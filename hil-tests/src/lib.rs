@@ -6,6 +6,9 @@
 //! | [`requirement`] | what a test needs of the machine; what is missing makes it a skip with a reason |
 //! | [`netns`] | one network namespace |
 //! | [`lab`] | hosts in subnets of their own, with a router between them |
+//! | [`mesh`] | a control server and nodes in a lab, driven by their command lines |
+//! | [`capture`] | a packet capture and what is in it |
+//! | [`file_server`] | a web server of one file |
 //! | [`process`] | a daemon in a namespace, with its log, gone when dropped |
 //! | [`wait`] | waiting for a condition, with a deadline and a sentence |
 //! | [`binaries`] | where the binaries under test are |
@@ -13,7 +16,10 @@
 //! Nothing here knows a protocol: what is asserted is what a user, a peer or a router on the way would see.
 
 pub mod binaries;
+pub mod capture;
+pub mod file_server;
 pub mod lab;
+pub mod mesh;
 pub mod netns;
 pub mod process;
 pub mod requirement;

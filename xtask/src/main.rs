@@ -6,12 +6,14 @@
 //! | [`setup`] | what the machine must have: Debian packages, rustup targets, cargo-deny, a C compiler |
 //! | [`sandbox`] | fresh namespaces for everything that makes interfaces, so that nothing outlives the command |
 //! | [`tally`] | counts of passed, failed and skipped |
+//! | [`demo`] | `cargo xtask demo` |
 //! | [`test`] | `cargo xtask test` |
 //! | [`no_alloc`] | the checks that core needs no heap |
 //! | [`lint`] | `cargo xtask lint` |
 
 #![allow(clippy::print_stdout, reason = "a command-line program talks to its user there")]
 
+mod demo;
 mod lint;
 mod no_alloc;
 mod sandbox;
@@ -35,6 +37,10 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Show a mesh of three machines: join, talk, and look at what the network in between sees
+    ///
+    /// Everything happens in network namespaces of this machine, as root or as a plain user, and is gone afterwards.
+    Demo(demo::Options),
     /// Run all tests: unit tests, vectors, the fuzz corpus, core on chips without a heap, whole systems in namespaces
     ///
     /// Installs what is missing (as root) or says what to install, builds, and runs the tests inside fresh mount,
@@ -64,6 +70,7 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<ExitCode> {
     match &arguments.command {
+        Command::Demo(options) => demo::run(options),
         Command::Test(options) => test::run(options),
         Command::Lint => lint::run(),
         Command::Ci => ci(),

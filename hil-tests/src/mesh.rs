@@ -1,0 +1,276 @@
+//! A mesh in a [`Lab`]: a control server and nodes, each on a host of its own, driven by their command lines.
+
+use std::{
+    fs::Permissions,
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream},
+    os::unix::{fs::PermissionsExt, net::UnixStream},
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, anyhow};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::{
+    binaries,
+    lab::{Host, Lab},
+    process::{Daemon, output},
+    wait,
+};
+
+/// The control server's TCP port.
+pub const CONTROL_PORT: u16 = 8080;
+/// How long a daemon may take to answer its first call.
+pub const START_LIMIT: Duration = Duration::from_secs(20);
+
+/// A control server and the network that it and the nodes live in.
+///
+/// Drop the nodes before the mesh: their namespaces go with them.
+#[derive(Debug)]
+pub struct Mesh {
+    /// The network.
+    pub lab: Lab,
+    host: Host,
+    data: PathBuf,
+    daemon: Option<Daemon>,
+    folder: TempDir,
+}
+
+/// A node: a host with a `weft` daemon.
+#[derive(Debug)]
+pub struct Node {
+    /// The machine.
+    pub host: Host,
+    name: String,
+    state: PathBuf,
+    socket: PathBuf,
+    daemon: Option<Daemon>,
+}
+
+impl Mesh {
+    /// A network with a running control server and the user `ada`.
+    pub fn start() -> Result<Self> {
+        let mut lab = Lab::new()?;
+        let host = lab.host("control")?;
+        // Not in the build folder: the path of a Unix socket has at most 107 bytes.
+        let folder = tempfile::Builder::new().prefix("weft-").tempdir().context("cannot make a folder for the mesh")?;
+        let data = folder.path().join("control");
+        let mut mesh = Self { lab, host, data, daemon: None, folder };
+        mesh.start_server()?;
+        mesh.admin(&["user", "create", "ada"])?;
+        Ok(mesh)
+    }
+
+    /// The machine that the control server runs on.
+    pub fn server_host(&self) -> &Host {
+        &self.host
+    }
+
+    /// The server's folder.
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+
+    /// A folder of this mesh, gone with it.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Where the server listens.
+    pub fn server_address(&self) -> SocketAddr {
+        (self.host.ipv4(), CONTROL_PORT).into()
+    }
+
+    /// The command that serves this mesh, without the namespace.
+    pub fn serve_command(&self) -> Result<Command> {
+        let mut command = self.host.command(binaries::weft_control()?);
+        command.args(["serve", "--data"]).arg(&self.data).args(["--listen", &format!("0.0.0.0:{CONTROL_PORT}")]);
+        command.args(["--url", &format!("http://{}", self.server_address())]);
+        Ok(command)
+    }
+
+    /// Starts the control server and waits until it listens.
+    pub fn start_server(&mut self) -> Result<()> {
+        let mut daemon = Daemon::spawn("weft-control", &mut self.serve_command()?)?;
+        let address = self.server_address();
+        wait::for_ok("the control server to listen", START_LIMIT, || {
+            if let Some(status) = daemon.exit_status()? {
+                return Err(anyhow!("weft-control ended ({status}):\n{}", daemon.log()));
+            }
+            Ok(self.host.enter(move || TcpStream::connect_timeout(&address, Duration::from_secs(1)).map(drop))??)
+        })?;
+        self.daemon = Some(daemon);
+        Ok(())
+    }
+
+    /// The running server.
+    pub fn server(&mut self) -> Result<&mut Daemon> {
+        self.daemon.as_mut().ok_or_else(|| anyhow!("the control server does not run"))
+    }
+
+    /// `kill -9` of the server.
+    pub fn kill_server(&mut self) -> Result<()> {
+        self.server()?.kill()?;
+        self.daemon = None;
+        Ok(())
+    }
+
+    /// Runs the server's command line, which works while the server runs, and returns what it printed.
+    pub fn admin(&self, arguments: &[&str]) -> Result<String> {
+        output(&mut self.admin_command(arguments)?)
+    }
+
+    /// The same with `--json`, parsed.
+    pub fn admin_json(&self, arguments: &[&str]) -> Result<Value> {
+        let printed = output(self.admin_command(arguments)?.arg("--json"))?;
+        serde_json::from_str(&printed)
+            .with_context(|| format!("weft-control {arguments:?} printed no JSON:\n{printed}"))
+    }
+
+    /// A call of the server's command line.
+    pub fn admin_command(&self, arguments: &[&str]) -> Result<Command> {
+        let mut command = self.host.command(binaries::weft_control()?);
+        command.arg("--data").arg(&self.data).args(arguments);
+        Ok(command)
+    }
+
+    /// A new join key of the user `ada`; `options` are those of `key create`, for instance `--reusable`.
+    pub fn join_key(&self, options: &[&str]) -> Result<String> {
+        let arguments = [&["key", "create", "--user", "ada"], options].concat();
+        let printed = self.admin(&arguments)?;
+        let key = printed.split_whitespace().find(|word| word.starts_with("weft"));
+        key.map(str::to_owned).ok_or_else(|| anyhow!("weft-control key create printed no key:\n{printed}"))
+    }
+
+    /// Adds a machine with a running daemon that has not joined yet.
+    pub fn machine(&mut self, name: &str) -> Result<Node> {
+        let host = self.lab.host(name)?;
+        let folder = self.folder.path().join(name);
+        let mut node = Node {
+            host,
+            name: name.into(),
+            state: folder.join("state"),
+            socket: folder.join("weft.sock"),
+            daemon: None,
+        };
+        node.start()?;
+        Ok(node)
+    }
+
+    /// Adds a machine and joins it with a key of its own.
+    pub fn node(&mut self, name: &str) -> Result<Node> {
+        let node = self.machine(name)?;
+        node.join(&self.join_key(&[])?)?;
+        Ok(node)
+    }
+}
+
+impl Node {
+    /// The name that it asks for.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The folder of the daemon's state.
+    pub fn state(&self) -> &Path {
+        &self.state
+    }
+
+    /// The daemon's socket.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// Puts the daemon's socket at another place; call it while the daemon does not run.
+    pub fn set_socket(&mut self, socket: PathBuf) {
+        self.socket = socket;
+    }
+
+    /// Starts the daemon and waits until its socket answers.
+    pub fn start(&mut self) -> Result<()> {
+        for folder in [&self.state, &self.socket.parent().unwrap_or(&self.socket).to_path_buf()] {
+            std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        }
+        std::fs::set_permissions(&self.state, Permissions::from_mode(0o700))?;
+        let mut command = self.host.command(binaries::weft()?);
+        command.args(["daemon", "--state"]).arg(&self.state).arg("--socket").arg(&self.socket);
+        let mut daemon = Daemon::spawn(&format!("weft daemon on {}", self.name), &mut command)?;
+        wait::for_ok(&format!("the daemon on {} to answer", self.name), START_LIMIT, || {
+            if let Some(status) = daemon.exit_status()? {
+                return Err(anyhow!("weft daemon on {} ended ({status}):\n{}", self.name, daemon.log()));
+            }
+            Ok(UnixStream::connect(&self.socket).map(drop)?)
+        })?;
+        self.daemon = Some(daemon);
+        Ok(())
+    }
+
+    /// The running daemon.
+    pub fn daemon(&mut self) -> Result<&mut Daemon> {
+        self.daemon.as_mut().ok_or_else(|| anyhow!("no daemon runs on {}", self.name))
+    }
+
+    /// `kill -9` of the daemon.
+    pub fn kill(&mut self) -> Result<()> {
+        self.daemon()?.kill()?;
+        self.daemon = None;
+        Ok(())
+    }
+
+    /// Joins the mesh and waits until it has.
+    pub fn join(&self, key: &str) -> Result<String> {
+        self.weft(&["up", "--join", key, "--hostname", &self.name])
+    }
+
+    /// Runs `weft` against this daemon and returns what it printed.
+    pub fn weft(&self, arguments: &[&str]) -> Result<String> {
+        output(&mut self.weft_command(arguments)?)
+    }
+
+    /// A call of `weft` against this daemon.
+    pub fn weft_command(&self, arguments: &[&str]) -> Result<Command> {
+        let mut command = self.host.command(binaries::weft()?);
+        command.arg("--socket").arg(&self.socket).args(arguments);
+        Ok(command)
+    }
+
+    /// `weft status --json`.
+    pub fn status(&self) -> Result<Value> {
+        let printed = self.weft(&["status", "--json"])?;
+        serde_json::from_str(&printed).with_context(|| format!("weft status --json printed no JSON:\n{printed}"))
+    }
+
+    /// What this node's status says about a peer, by the first label of its name.
+    pub fn peer(&self, name: &str) -> Result<Option<Value>> {
+        let status = self.status()?;
+        let peers = status.get("Peer").and_then(Value::as_object).into_iter().flatten();
+        Ok(peers.map(|(_, peer)| peer).find(|peer| first_label(peer) == name).cloned())
+    }
+
+    /// The name that the mesh knows this node by.
+    pub fn mesh_name(&self) -> Result<String> {
+        let status = self.status()?;
+        Ok(first_label(status.get("Self").unwrap_or(&Value::Null)).to_owned())
+    }
+
+    /// Its IPv4 address in the mesh.
+    pub fn mesh_ipv4(&self) -> Result<Ipv4Addr> {
+        let printed = self.weft(&["ip", "-4"])?;
+        printed.trim().parse().with_context(|| format!("weft ip -4 on {} printed {printed:?}", self.name))
+    }
+
+    /// Sends pings to an address until one is answered.
+    pub fn reaches(&self, address: impl Into<IpAddr>, limit: Duration) -> Result<()> {
+        let address = address.into().to_string();
+        wait::for_ok(&format!("an answer from {address} at {}", self.name), limit, || {
+            self.host.run("ping", &["-n", "-c", "1", "-W", "1", &address]).map(drop)
+        })
+    }
+}
+
+fn first_label(node: &Value) -> &str {
+    let name = node.get("DNSName").and_then(Value::as_str).unwrap_or_default();
+    name.split('.').next().unwrap_or_default()
+}
