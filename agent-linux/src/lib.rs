@@ -15,6 +15,7 @@
 //! | [`status`] | the status document |
 //! | [`tun_device`] | the TUN device |
 //! | [`tunnel`] | `weft tunnel`: a userspace WireGuard that obeys `wg(8)` |
+//! | [`udp`] | the sockets that carry WireGuard |
 
 pub mod cli;
 pub mod clock;
@@ -23,7 +24,9 @@ pub mod daemon;
 pub mod local_api;
 mod polled_fd;
 pub mod slots;
+mod socket_option;
 pub mod state;
 pub mod status;
 pub mod tun_device;
 pub mod tunnel;
+pub mod udp;
