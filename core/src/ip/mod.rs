@@ -3,6 +3,7 @@
 
 pub mod ecn;
 pub mod header;
+pub mod icmp;
 pub mod prefix;
 
 pub use ecn::Ecn;
