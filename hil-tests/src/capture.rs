@@ -1,62 +1,92 @@
 //! A packet capture in a namespace, and what is in it.
+//!
+//! It catches the IP packets that come in on any device of the namespace, so that each packet that a router
+//! forwards is caught once. `tcpdump` cannot take this place: it changes its user, which a user namespace of a plain
+//! user refuses; and `dumpcap` loses the last packets before it is stopped.
 
 use std::{
     collections::BTreeMap,
+    fs::File,
+    io::{self, ErrorKind, Read, Write},
     path::{Path, PathBuf},
     process::Command,
-    time::Duration,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use anyhow::{Context, Result};
-use rustix::process::Signal;
+use anyhow::{Context, Result, anyhow};
+use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::{
-    netns::Netns,
-    process::{Daemon, output},
-};
+use crate::{netns::Netns, process::output};
 
-/// A running `tcpdump`.
+/// Ethernet's numbers for IPv4 and IPv6.
+const ETHERTYPES: [u16; 2] = [0x0800, 0x86dd];
+/// The pcap link type of packets that begin with their IP header.
+const LINKTYPE_RAW: u32 = 101;
+/// How long a reader waits for a packet before it looks whether it should stop.
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+
+/// A running capture.
 #[derive(Debug)]
 pub struct Capture {
-    tcpdump: Daemon,
-    file: PathBuf,
+    path: PathBuf,
+    stopping: Arc<AtomicBool>,
+    readers: Vec<JoinHandle<io::Result<()>>>,
 }
 
 /// A finished capture.
 #[derive(Debug)]
 pub struct Recording {
-    file: PathBuf,
+    path: PathBuf,
 }
 
 impl Capture {
-    /// Starts to capture whole packets on a device of `netns` into `file`; returns once packets are being caught.
-    pub fn start(netns: &Netns, device: &str, file: PathBuf) -> Result<Self> {
-        let mut command = netns.command("tcpdump");
-        // Inside a user namespace there is no other user whose rights tcpdump could take on.
-        command.args(["-Z", "root", "-n", "-U", "--immediate-mode", "-s", "0", "-i", device, "-w"]).arg(&file);
-        let mut tcpdump = Daemon::spawn(&format!("tcpdump on {device}"), &mut command)?;
-        tcpdump.wait_for_line("listening on", Duration::from_secs(20))?;
-        Ok(Self { tcpdump, file })
+    /// Starts to catch the packets that come in on any device of `netns`, into the pcap file `path`.
+    pub fn start(netns: &Netns, path: PathBuf) -> Result<Self> {
+        let mut file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
+        file.write_all(&file_header())?;
+        let file = Arc::new(Mutex::new(file));
+        let stopping = Arc::new(AtomicBool::new(false));
+        let mut readers = Vec::new();
+        for ethertype in ETHERTYPES {
+            let socket = netns.enter(move || packet_socket(ethertype))?.context("cannot capture packets")?;
+            let (file, stopping) = (file.clone(), stopping.clone());
+            readers.push(std::thread::spawn(move || record(socket, &file, &stopping)));
+        }
+        Ok(Self { path, stopping, readers })
     }
 
-    /// Stops the capture.
+    /// Stops the capture; every packet that had come in by now is in it.
     pub fn stop(mut self) -> Result<Recording> {
-        self.tcpdump.signal(Signal::INT)?;
-        self.tcpdump.wait(Duration::from_secs(20))?;
-        Ok(Recording { file: self.file })
+        self.stopping.store(true, Ordering::Release);
+        for reader in self.readers.drain(..) {
+            let recorded = reader.join().map_err(|_| anyhow!("the capture panicked"))?;
+            recorded.with_context(|| format!("cannot capture into {}", self.path.display()))?;
+        }
+        Ok(Recording { path: self.path.clone() })
+    }
+}
+
+impl Drop for Capture {
+    fn drop(&mut self) {
+        self.stopping.store(true, Ordering::Release);
     }
 }
 
 impl Recording {
     /// The file, in pcap format.
-    pub fn file(&self) -> &Path {
-        &self.file
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The packets that pass a display filter, counted by the protocol that tshark names them.
     pub fn protocols(&self, filter: &str) -> Result<BTreeMap<String, usize>> {
         let mut tshark = Command::new("tshark");
-        tshark.arg("-r").arg(&self.file).args(["-Y", filter, "-T", "fields", "-e", "_ws.col.Protocol"]);
+        tshark.arg("-r").arg(&self.path).args(["-Y", filter, "-T", "fields", "-e", "_ws.col.Protocol"]);
         let mut counts = BTreeMap::new();
         for protocol in output(&mut tshark)?.lines() {
             *counts.entry(protocol.to_owned()).or_default() += 1;
@@ -66,7 +96,59 @@ impl Recording {
 
     /// How often a text stands in the packets.
     pub fn occurrences(&self, text: &str) -> Result<usize> {
-        let bytes = std::fs::read(&self.file).with_context(|| format!("cannot read {}", self.file.display()))?;
+        let bytes = std::fs::read(&self.path).with_context(|| format!("cannot read {}", self.path.display()))?;
         Ok(bytes.windows(text.len()).filter(|window| *window == text.as_bytes()).count())
     }
+}
+
+fn packet_socket(ethertype: u16) -> io::Result<Socket> {
+    // The kernel takes the number in network byte order.
+    let socket = Socket::new(Domain::PACKET, Type::DGRAM, Some(Protocol::from(i32::from(ethertype.to_be()))))?;
+    socket.set_read_timeout(Some(LOOK_INTERVAL))?;
+    // As much as the system grants; it may be less.
+    socket.set_recv_buffer_size(32 << 20)?;
+    Ok(socket)
+}
+
+fn record(mut socket: Socket, file: &Mutex<File>, stopping: &AtomicBool) -> io::Result<()> {
+    let mut packet = vec![0; 1 << 16];
+    loop {
+        // Read before the packets, so that the ones before the call to stop are taken.
+        let last_look = stopping.load(Ordering::Acquire);
+        match socket.read(&mut packet) {
+            Ok(len) => {
+                let packet = packet.get(..len).unwrap_or_default();
+                let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+                file.write_all(&record_header(len))?;
+                file.write_all(packet)?;
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                if last_look {
+                    return Ok(());
+                }
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// The head of a pcap file, version 2.4, with times in microseconds.
+fn file_header() -> [u8; 24] {
+    words([0xa1b2_c3d4, 2 | 4 << 16, 0, 0, 1 << 16, LINKTYPE_RAW])
+}
+
+/// The head of a packet that was caught now: seconds, microseconds, length caught, length.
+fn record_header(len: usize) -> [u8; 16] {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let len = u32::try_from(len).unwrap_or(u32::MAX);
+    words([u32::try_from(now.as_secs()).unwrap_or(u32::MAX), now.subsec_micros(), len, len])
+}
+
+fn words<const WORDS: usize, const BYTES: usize>(words: [u32; WORDS]) -> [u8; BYTES] {
+    let mut bytes = [0; BYTES];
+    for (bytes, word) in bytes.chunks_exact_mut(4).zip(words) {
+        bytes.copy_from_slice(&word.to_le_bytes());
+    }
+    bytes
 }

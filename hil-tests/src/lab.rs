@@ -66,6 +66,8 @@ impl Lab {
             // Without `nodad` an IPv6 address is not usable for its first second.
             netns.ip(&format!("addr add {}/24 dev {device}", ipv4(subnet, end)))?;
             netns.ip(&format!("addr add {}/64 dev {device} nodad", ipv6(subnet, end)))?;
+            // One packet at a time, as on a wire: otherwise the kernel passes bundles of packets through.
+            netns.ip(&format!("link set {device} gso_max_segs 1"))?;
             netns.ip(&format!("link set {device} up"))?;
         }
         host.ip(&format!("route add default via {}", ipv4(subnet, 1)))?;

@@ -31,8 +31,6 @@ pub const WG: Requirement = Requirement::Program { name: "wg", package: "wiregua
 pub const WIREGUARD_GO: Requirement = Requirement::Program { name: "wireguard-go", package: "wireguard-go" };
 /// `tshark`, which names packets.
 pub const TSHARK: Requirement = Requirement::Program { name: "tshark", package: "tshark" };
-/// `tcpdump`, which captures.
-pub const TCPDUMP: Requirement = Requirement::Program { name: "tcpdump", package: "tcpdump" };
 /// `ping`.
 pub const PING: Requirement = Requirement::Program { name: "ping", package: "iputils-ping" };
 /// `curl`.

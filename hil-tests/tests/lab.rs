@@ -4,9 +4,10 @@ use std::{net::TcpListener, time::Duration};
 
 use anyhow::{Result, ensure};
 use weft_hil::{
+    capture::Capture,
     lab::{Family, Lab},
     process::Daemon,
-    requirement::{CURL, PING, Requirement},
+    requirement::{CURL, PING, Requirement, TSHARK},
     suite::Suite,
 };
 
@@ -16,6 +17,11 @@ fn main() -> std::process::ExitCode {
         .test("a_moved_host_has_new_addresses_only", &[Requirement::Netns, PING], a_moved_host_has_new_addresses_only)
         .test("a_socket_made_inside_a_namespace_stays_there", &[Requirement::Netns, CURL], a_socket_stays)
         .test("a_daemon_runs_inside_its_namespace", &[Requirement::Netns], a_daemon_runs_inside)
+        .test(
+            "a_capture_holds_what_passed_and_tshark_names_it",
+            &[Requirement::Netns, PING, TSHARK],
+            a_capture_holds_what_passed,
+        )
         .run()
 }
 
@@ -57,5 +63,20 @@ fn a_daemon_runs_inside() -> Result<()> {
     let a = lab.host("a")?;
     let mut daemon = Daemon::spawn("ip", a.command("ip").args(["-4", "-oneline", "address"]))?;
     daemon.wait_for_line(&a.ipv4().to_string(), Duration::from_secs(10))?;
+    Ok(())
+}
+
+fn a_capture_holds_what_passed() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let mut lab = Lab::new()?;
+    let (a, b) = (lab.host("a")?, lab.host("b")?);
+    let capture = Capture::start(lab.router(), folder.path().join("router.pcap"))?;
+    // 0x77656674 is `weft`, which ping repeats to fill the packet.
+    a.run("ping", &["-c", "1", "-W", "5", "-p", "77656674", &b.ipv4().to_string()])?;
+    let recording = capture.stop()?;
+    let protocols = recording.protocols(&format!("ip.addr == {}", a.ipv4()))?;
+    ensure!(protocols.get("ICMP") == Some(&2), "an echo and its answer, not {protocols:?}");
+    ensure!(recording.occurrences("weftweft")? >= 2);
+    ensure!(recording.occurrences("warpwarp")? == 0);
     Ok(())
 }

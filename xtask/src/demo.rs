@@ -96,15 +96,17 @@ fn show(options: &Options) -> Result<()> {
     weft(laptop, &["ping", "-c", "3", "nas"])?;
 
     heading("A file across the mesh");
-    tell("On nas a web server offers a text file. Laptop fetches it at nas's mesh address, while one capture runs on");
-    tell("laptop's own mesh interface, where packets are still in the clear, and another on the router in between.");
+    tell(
+        "On nas a web server offers a text file. Laptop fetches it at nas's mesh address. Meanwhile packets are captured",
+    );
+    tell("on laptop itself, where they leave the tunnel in the clear, and on the router in between.");
     let folder = mesh.folder();
     let (offered, fetched) = (folder.join("photographs.txt"), folder.join("fetched.txt"));
     let content = file_content();
     std::fs::write(&offered, &content).with_context(|| format!("cannot write {}", offered.display()))?;
     file_server::serve(&nas.host, (nas_ip, HTTP_PORT).into(), content)?;
-    let inside = Capture::start(&laptop.host, "weft0", folder.join("laptop.pcap"))?;
-    let on_the_way = Capture::start(mesh.lab.router(), "any", folder.join("router.pcap"))?;
+    let inside = Capture::start(&laptop.host, folder.join("laptop.pcap"))?;
+    let on_the_way = Capture::start(mesh.lab.router(), folder.join("router.pcap"))?;
     let url = format!("http://{nas_ip}:{HTTP_PORT}/photographs.txt");
     typed("laptop", &format!("curl -o fetched.txt {url}"));
     let mut curl = laptop.host.command("curl");
@@ -132,9 +134,9 @@ fn show(options: &Options) -> Result<()> {
     ensure!(protocols.len() == 1, "laptop and nas exchanged packets other than WireGuard");
     tell(&format!("Now the file's text, {SECRET:?}, is searched for in both captures:"));
     let (clear, leaked) = (inside.occurrences(SECRET)?, on_the_way.occurrences(SECRET)?);
-    println!("{}", indent(&format!("on laptop's mesh interface  {clear:>7} times")));
-    println!("{}", indent(&format!("on the router               {leaked:>7} times")));
-    ensure!(clear > 0, "the text is not even in the capture of the mesh interface, so the search proves nothing");
+    println!("{}", indent(&format!("on laptop      {clear:>7} times")));
+    println!("{}", indent(&format!("on the router  {leaked:>7} times")));
+    ensure!(clear > 0, "the text is not even in the capture on laptop, so the search proves nothing");
     ensure!(leaked == 0, "the router can read the file");
 
     if options.shell {

@@ -33,13 +33,12 @@ pub(crate) const NAMESPACES: &[Tool] =
     &[tool("ip", "iproute2"), tool("unshare", "util-linux"), tool("nsenter", "util-linux"), tool("mount", "mount")];
 
 /// What the demo runs beside weft.
-pub(crate) const DEMO: &[Tool] = &[tool("curl", "curl"), tool("tcpdump", "tcpdump"), tool("tshark", "tshark")];
+pub(crate) const DEMO: &[Tool] = &[tool("curl", "curl"), tool("tshark", "tshark")];
 
 /// What the tests run beside weft.
 pub(crate) const TEST: &[Tool] = &[
     tool("curl", "curl"),
     tool("ping", "iputils-ping"),
-    tool("tcpdump", "tcpdump"),
     tool("tshark", "tshark"),
     tool("wg", "wireguard-tools"),
     tool("wireguard-go", "wireguard-go"),
