@@ -9,7 +9,9 @@
 //! | [`clock`] | the machine's clocks as core's time arguments |
 //! | [`crypto_ring`] | core's AEAD seam by `ring` |
 //! | [`daemon`] | `weft daemon`: the node |
+//! | [`host`] | the machine that the node is a guest on: interfaces, routes, name servers |
 //! | [`local_api`] | the conversation between command line and daemon |
+//! | [`ping`] | ICMP echo through the mesh |
 //! | [`slots`] | core's tables on the heap |
 //! | [`state`] | what is kept over a restart |
 //! | [`status`] | the status document |
@@ -21,7 +23,9 @@ pub mod cli;
 pub mod clock;
 pub mod crypto_ring;
 pub mod daemon;
+pub mod host;
 pub mod local_api;
+pub mod ping;
 mod polled_fd;
 pub mod slots;
 mod socket_option;
