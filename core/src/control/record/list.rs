@@ -1,0 +1,140 @@
+//! A list inside a record, without heap: a slice when sending, the checked CBOR items when received.
+
+use core::{fmt, marker::PhantomData};
+
+use minicbor::{
+    Decode, Decoder, Encode, Encoder,
+    decode::Error as DecodeError,
+    encode::{Error as EncodeError, Write},
+};
+
+/// A list of `T` in a record. Absent on the wire where it is empty.
+///
+/// Every item of a received list was decoded once when the record was, so iterating cannot fail.
+#[derive(Clone, Copy)]
+pub struct List<'a, T>(Items<'a, T>);
+
+#[derive(Clone, Copy)]
+enum Items<'a, T> {
+    Slice(&'a [T]),
+    Encoded { count: usize, items: &'a [u8], item: PhantomData<T> },
+}
+
+impl<'a, T> List<'a, T> {
+    /// The list without items.
+    pub const EMPTY: Self = Self(Items::Slice(&[]));
+
+    /// The number of items.
+    pub const fn len(&self) -> usize {
+        match self.0 {
+            Items::Slice(items) => items.len(),
+            Items::Encoded { count, .. } => count,
+        }
+    }
+
+    /// Whether there are no items.
+    pub const fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl<'a, T: Copy + Decode<'a, ()>> List<'a, T> {
+    /// The items in order.
+    pub fn iter(&self) -> Iter<'a, T> {
+        match self.0 {
+            Items::Slice(items) => Iter(IterItems::Slice(items.iter())),
+            Items::Encoded { items, .. } => {
+                Iter(IterItems::Encoded { decoder: Decoder::new(items), item: PhantomData })
+            }
+        }
+    }
+}
+
+impl<T> Default for List<'_, T> {
+    fn default() -> Self {
+        Self::EMPTY
+    }
+}
+
+impl<'a, T> From<&'a [T]> for List<'a, T> {
+    fn from(items: &'a [T]) -> Self {
+        Self(Items::Slice(items))
+    }
+}
+
+impl<'a, T, const N: usize> From<&'a [T; N]> for List<'a, T> {
+    fn from(items: &'a [T; N]) -> Self {
+        Self(Items::Slice(items))
+    }
+}
+
+impl<'a, T: Copy + Decode<'a, ()>> IntoIterator for List<'a, T> {
+    type Item = T;
+    type IntoIter = Iter<'a, T>;
+
+    fn into_iter(self) -> Iter<'a, T> {
+        self.iter()
+    }
+}
+
+impl<'a, T: Copy + PartialEq + Decode<'a, ()>> PartialEq for List<'a, T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
+impl<'a, T: Copy + fmt::Debug + Decode<'a, ()>> fmt::Debug for List<'a, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+/// The items of a [`List`].
+#[derive(Clone, Debug)]
+pub struct Iter<'a, T>(IterItems<'a, T>);
+
+#[derive(Clone, Debug)]
+enum IterItems<'a, T> {
+    Slice(core::slice::Iter<'a, T>),
+    Encoded { decoder: Decoder<'a>, item: PhantomData<T> },
+}
+
+impl<'a, T: Copy + Decode<'a, ()>> Iterator for Iter<'a, T> {
+    type Item = T;
+
+    fn next(&mut self) -> Option<T> {
+        match &mut self.0 {
+            IterItems::Slice(items) => items.next().copied(),
+            IterItems::Encoded { decoder, .. } if decoder.position() < decoder.input().len() => decoder.decode().ok(),
+            IterItems::Encoded { .. } => None,
+        }
+    }
+}
+
+impl<'b, C, T: Decode<'b, ()>> Decode<'b, C> for List<'b, T> {
+    fn decode(d: &mut Decoder<'b>, _: &mut C) -> Result<Self, DecodeError> {
+        let count = d.array()?.ok_or_else(|| DecodeError::message("a list of indefinite length"))?;
+        let start = d.position();
+        for _ in 0..count {
+            d.decode::<T>()?;
+        }
+        let items = d.input().get(start..d.position()).unwrap_or_default();
+        let count = usize::try_from(count).map_err(|_| DecodeError::message("a list that is too long"))?;
+        Ok(Self(Items::Encoded { count, items, item: PhantomData }))
+    }
+
+    fn nil() -> Option<Self> {
+        Some(Self::EMPTY)
+    }
+}
+
+impl<'a, C, T: Copy + Encode<C> + Decode<'a, ()>> Encode<C> for List<'a, T> {
+    fn encode<W: Write>(&self, e: &mut Encoder<W>, ctx: &mut C) -> Result<(), EncodeError<W::Error>> {
+        e.array(self.len() as u64)?;
+        self.iter().try_for_each(|item| item.encode(e, ctx))
+    }
+
+    fn is_nil(&self) -> bool {
+        self.is_empty()
+    }
+}
