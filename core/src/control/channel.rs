@@ -68,3 +68,32 @@ impl Direction {
         Ok(text)
     }
 }
+
+/// Why a record was not sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum SendError {
+    /// The connection is not open, `Register` was sent already, or something else before the server registered this
+    /// node.
+    NotNow,
+    /// The record does not fit.
+    TooLarge,
+}
+
+impl From<TooLarge> for SendError {
+    fn from(_: TooLarge) -> Self {
+        Self::TooLarge
+    }
+}
+
+impl fmt::Display for SendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotNow => f.write_str("this record cannot be sent in this state of the connection"),
+            Self::TooLarge => fmt::Display::fmt(&TooLarge, f),
+        }
+    }
+}
+
+impl core::error::Error for SendError {}

@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 
 use super::{
     ServerAddress, VERSIONS,
-    channel::Direction,
+    channel::{Direction, SendError},
     frame::{self, FrameReader},
     handshake::{Initiator, MESSAGE_2_LEN},
     proof::{Binding, NodeKeyProof},
@@ -33,7 +33,7 @@ use crate::{
 pub const SETUP_TIMEOUT: Duration = Duration::from_secs(30);
 /// After so long without sending, or without receiving, the node sends a [`Ping`].
 pub const PING_AFTER: Duration = Duration::from_secs(60);
-/// So long after a [`Ping`] without any bytes from the server, the connection is dead.
+/// So long after a [`Ping`] without a whole frame from the server, the connection is dead.
 pub const PONG_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Who connects to whom.
@@ -120,9 +120,12 @@ impl ClientConnection {
     pub fn transmit<C: Crypto>(&mut self, out: &mut [u8], now: Instant) -> usize {
         match core::mem::replace(&mut self.state, State::Closed) {
             State::Request { config, ephemeral } => {
-                let len = write_request(out, &config.address, VERSIONS, &config.server).unwrap_or_default();
-                self.state = State::Upgrading { config, ephemeral, parser: ResponseParser::new() };
-                return len;
+                let written = write_request(out, &config.address, VERSIONS, &config.server);
+                self.state = match written {
+                    Ok(_) => State::Upgrading { config, ephemeral, parser: ResponseParser::new() },
+                    Err(TooLarge) => State::Request { config, ephemeral },
+                };
+                return written.unwrap_or_default();
             }
             state => self.state = state,
         }
@@ -175,13 +178,7 @@ impl ClientConnection {
         input: &mut &[u8],
         now: Instant,
     ) -> Result<Option<ServerRecord<'_>>, ClientError> {
-        if !input.is_empty() {
-            self.last_received = now;
-            if self.is_registered() {
-                self.deadline = None;
-            }
-        }
-        let len = match self.receive_frame::<C>(input) {
+        let len = match self.receive_frame::<C>(input, now) {
             Ok(Some(len)) => len,
             Ok(None) => return Ok(None),
             Err(error) => return Err(self.close(error)),
@@ -200,7 +197,7 @@ impl ClientConnection {
     }
 
     /// Reads until a record came that is for the caller, and returns its length in the reader.
-    fn receive_frame<C: Crypto>(&mut self, input: &mut &[u8]) -> Result<Option<usize>, ClientError> {
+    fn receive_frame<C: Crypto>(&mut self, input: &mut &[u8], now: Instant) -> Result<Option<usize>, ClientError> {
         loop {
             match &mut self.state {
                 State::Upgrading { .. } => self.receive_answer(input)?,
@@ -226,6 +223,11 @@ impl ClientConnection {
                         return Ok(None);
                     };
                     let text = receive.open::<C::Aead>(content).map_err(|_| ClientError::NotAuthentic)?;
+                    // Only what is authentic shows that the server is there.
+                    self.last_received = now;
+                    if self.order.network.is_some() {
+                        self.deadline = None;
+                    }
                     let number = peek(text).map_err(|_| ClientError::Malformed)?;
                     if number != Ping::NUMBER && number != Pong::NUMBER && ServerRecord::is_known(number) {
                         return Ok(Some(text.len()));
@@ -435,35 +437,6 @@ impl Order {
 fn follows(earlier: Revision, later: Revision) -> bool {
     earlier.epoch == later.epoch && earlier.number <= later.number
 }
-
-/// Why a record was not sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-#[non_exhaustive]
-pub enum SendError {
-    /// The connection is not open, `Register` was sent already, or something else before the server registered this
-    /// node.
-    NotNow,
-    /// The record does not fit.
-    TooLarge,
-}
-
-impl From<TooLarge> for SendError {
-    fn from(_: TooLarge) -> Self {
-        Self::TooLarge
-    }
-}
-
-impl fmt::Display for SendError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotNow => f.write_str("this record cannot be sent in this state of the connection"),
-            Self::TooLarge => fmt::Display::fmt(&TooLarge, f),
-        }
-    }
-}
-
-impl core::error::Error for SendError {}
 
 /// Why a connection ended.
 ///

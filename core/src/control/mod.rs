@@ -21,6 +21,7 @@ pub mod server;
 pub mod server_address;
 pub mod upgrade;
 
+pub use channel::SendError;
 pub use client::{ClientConfig, ClientConnection, ClientError};
 pub use join_key::{JoinKey, JoinKeyError, JoinSecret};
 pub use record::{ClientRecord, Delivery, ErrorCode, InstanceId, NetworkId, NodeId, Retry, Revision, ServerRecord};

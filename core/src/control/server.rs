@@ -15,7 +15,7 @@
 use core::{fmt, time::Duration};
 
 use super::{
-    channel::Direction,
+    channel::{Direction, SendError},
     frame::{self, FrameReader},
     handshake::Responder,
     proof::{Binding, NodeKeyProof},
@@ -30,9 +30,7 @@ use crate::{
 
 /// From the upgrade to a whole `Register`, however the bytes drip.
 pub const SETUP_TIMEOUT: Duration = Duration::from_secs(20);
-/// From the first byte of a frame to its last.
-pub const FRAME_TIMEOUT: Duration = Duration::from_secs(20);
-/// Without a byte for so long, a node is gone: it would have sent two pings.
+/// Without a whole frame for so long, however the bytes drip, a node is gone: it would have sent two pings.
 pub const SILENCE_TIMEOUT: Duration = Duration::from_secs(150);
 /// Content length of the frame that stands for message 2 where message 1 did not open: one byte, [`REFUSED`].
 pub const REFUSAL_LEN: usize = 1;
@@ -47,7 +45,6 @@ pub struct ServerConnection {
     reader: FrameReader,
     phase: Phase,
     setup_deadline: Instant,
-    frame_began: Option<Instant>,
     last_received: Instant,
     pong_due: Option<u32>,
     skipped: u32,
@@ -74,6 +71,8 @@ enum Phase {
     /// The caller decides on the registration.
     Registering,
     Registered(NetworkId),
+    /// Nothing more is read; the node may be told why.
+    Failed,
 }
 
 impl ServerConnection {
@@ -88,7 +87,6 @@ impl ServerConnection {
             reader: FrameReader::new(),
             phase: Phase::AwaitRegister,
             setup_deadline: now + SETUP_TIMEOUT,
-            frame_began: None,
             last_received: now,
             pong_due: None,
             skipped: 0,
@@ -161,27 +159,24 @@ impl ServerConnection {
         input: &mut &[u8],
         now: Instant,
     ) -> Result<Option<ClientRecord<'_>>, ServerError> {
-        if !input.is_empty() {
-            self.last_received = now;
-        }
-        let received = self.receive_frame::<C>(input);
-        self.frame_began = if self.reader.is_partial() { self.frame_began.or(Some(now)) } else { None };
-        let Some(len) = received.map_err(|error| self.fail(error))? else { return Ok(None) };
-        let Self { state, reader, phase, .. } = self;
+        let len = match self.receive_frame::<C>(input, now) {
+            Ok(Some(len)) => len,
+            Ok(None) => return Ok(None),
+            Err(error) => return Err(self.fail(error)),
+        };
+        let Self { reader, phase, .. } = self;
         let checked = ClientRecord::decode(reader.content(len))
             .map_err(|_| ServerError::Malformed)
             .and_then(|(network, record)| Ok((network, record.ok_or(ServerError::Malformed)?)))
             .and_then(|(network, record)| phase.check(network, &record).map(|()| record));
-        if let Err(error) = &checked
-            && error.code().is_none()
-        {
-            *state = State::Closed;
+        if checked.is_err() {
+            *phase = Phase::Failed;
         }
         checked.map(Some)
     }
 
     /// Reads until a record came that is for the caller, and returns its length in the reader.
-    fn receive_frame<C: Crypto>(&mut self, input: &mut &[u8]) -> Result<Option<usize>, ServerError> {
+    fn receive_frame<C: Crypto>(&mut self, input: &mut &[u8], now: Instant) -> Result<Option<usize>, ServerError> {
         while !input.is_empty() {
             match &mut self.state {
                 State::Handshake(responder) => {
@@ -195,11 +190,13 @@ impl ServerConnection {
                     return Ok(None);
                 }
                 State::Open { message: Some(_), .. } => return Err(ServerError::OutOfOrder),
+                State::Open { .. } if self.phase == Phase::Failed => return Err(ServerError::Closed),
                 State::Open { receive, .. } => {
                     let Some(content) = self.reader.read(input).map_err(|_| ServerError::BadFrame)? else {
                         return Ok(None);
                     };
                     let text = receive.open::<C::Aead>(content).map_err(|_| ServerError::NotAuthentic)?;
+                    self.last_received = now;
                     let number = peek(text).map_err(|_| ServerError::Malformed)?;
                     if number != Ping::NUMBER && ClientRecord::is_known(number) {
                         return Ok(Some(text.len()));
@@ -228,13 +225,13 @@ impl ServerConnection {
     /// [`ServerRecord::Error`], which is always the last.
     ///
     /// # Errors
-    /// [`SendError`](super::client::SendError), with nothing to send.
+    /// [`SendError`], with nothing to send.
     pub fn send<C: Crypto>(
         &mut self,
         network: NetworkId,
         record: &ServerRecord<'_>,
         out: &mut [u8],
-    ) -> Result<usize, super::client::SendError> {
+    ) -> Result<usize, SendError> {
         let allowed = match (self.phase, record) {
             (_, ServerRecord::Error(_)) => true,
             (Phase::Registering, ServerRecord::Registered(_)) => network != NetworkId::UNKNOWN,
@@ -242,7 +239,7 @@ impl ServerConnection {
             _ => false,
         };
         if !allowed {
-            return Err(super::client::SendError::NotNow);
+            return Err(SendError::NotNow);
         }
         let len = self.seal::<C>(out, |text| record.encode(network, text))?;
         match record {
@@ -257,14 +254,10 @@ impl ServerConnection {
     /// Only for a registered node, and only records other than [`ServerRecord::Registered`] and [`ServerRecord::Error`].
     ///
     /// # Errors
-    /// [`SendError`](super::client::SendError), with nothing to send.
-    pub fn send_encoded<C: Crypto>(
-        &mut self,
-        record: &[u8],
-        out: &mut [u8],
-    ) -> Result<usize, super::client::SendError> {
+    /// [`SendError`], with nothing to send.
+    pub fn send_encoded<C: Crypto>(&mut self, record: &[u8], out: &mut [u8]) -> Result<usize, SendError> {
         if !self.is_registered() {
-            return Err(super::client::SendError::NotNow);
+            return Err(SendError::NotNow);
         }
         self.seal::<C>(out, |text| {
             text.get_mut(..record.len()).ok_or(TooLarge)?.copy_from_slice(record);
@@ -276,9 +269,9 @@ impl ServerConnection {
         &mut self,
         out: &mut [u8],
         write: impl FnOnce(&mut [u8]) -> Result<usize, TooLarge>,
-    ) -> Result<usize, super::client::SendError> {
+    ) -> Result<usize, SendError> {
         let State::Open { send, message: None, .. } = &mut self.state else {
-            return Err(super::client::SendError::NotNow);
+            return Err(SendError::NotNow);
         };
         Ok(send.seal::<C::Aead>(out, write)?)
     }
@@ -310,13 +303,12 @@ impl ServerConnection {
         }
     }
 
-    /// When [`handle_timeout`](Self::handle_timeout) ends the connection, unless bytes come before.
+    /// When [`handle_timeout`](Self::handle_timeout) ends the connection, unless a frame comes before.
     pub fn poll_timeout(&self) -> Instant {
         if self.phase == Phase::AwaitRegister {
             return self.setup_deadline;
         }
-        let silent = self.last_received + SILENCE_TIMEOUT;
-        self.frame_began.map_or(silent, |began| silent.min(began + FRAME_TIMEOUT))
+        self.last_received + SILENCE_TIMEOUT
     }
 
     /// Checks the time.
@@ -332,9 +324,11 @@ impl ServerConnection {
         self.skipped
     }
 
-    /// After an error that a node may be told of, only that can still be sent; after others nothing.
+    /// Ends the reading. After an error that the node may be told of, that can still be sent; after others nothing.
     fn fail(&mut self, error: ServerError) -> ServerError {
-        if error.code().is_none() && !matches!(self.state, State::Refusing) {
+        if error.code().is_some() {
+            self.phase = Phase::Failed;
+        } else if !matches!(self.state, State::Refusing) {
             self.state = State::Closed;
         }
         error

@@ -145,7 +145,8 @@ pub fn negotiate(
     server_key: Option<&str>,
     keys: &[ServerKey],
 ) -> Result<Accepted, UpgradeRefusal> {
-    let offered = versions.and_then(VersionRange::parse).ok_or(UpgradeRefusal::BadRequest)?;
+    let offered = versions.ok_or(UpgradeRefusal::VersionMissing)?;
+    let offered = VersionRange::parse(offered).ok_or(UpgradeRefusal::BadRequest)?;
     let version = offered.newest_common(VERSIONS).ok_or(if offered.max < VERSIONS.min {
         UpgradeRefusal::NodeTooOld
     } else {
@@ -169,8 +170,10 @@ pub fn negotiate(
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum UpgradeRefusal {
-    /// A header is missing or malformed.
+    /// The server key is missing, or a header is malformed.
     BadRequest,
+    /// The request names no versions.
+    VersionMissing,
     /// All versions that the node offers are older than the server's.
     NodeTooOld,
     /// All versions that the node offers are newer than the server's.
@@ -187,7 +190,7 @@ impl UpgradeRefusal {
     /// The HTTP status of the answer.
     pub const fn status(self) -> u16 {
         match self {
-            Self::BadRequest => 400,
+            Self::BadRequest | Self::VersionMissing => 400,
             Self::NodeTooOld | Self::ServerTooOld => 426,
             Self::UnknownServerKey => 421,
             Self::Busy | Self::ShuttingDown => 503,
@@ -198,6 +201,7 @@ impl UpgradeRefusal {
     pub const fn code(self) -> ErrorCode {
         match self {
             Self::BadRequest => ErrorCode::Protocol,
+            Self::VersionMissing => ErrorCode::VersionMissing,
             Self::NodeTooOld => ErrorCode::NodeTooOld,
             Self::ServerTooOld => ErrorCode::ServerTooOld,
             Self::UnknownServerKey => ErrorCode::UnknownServerKey,
@@ -213,6 +217,7 @@ impl fmt::Display for UpgradeRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let sentence = match self {
             Self::BadRequest => "This is no request of a weft node.",
+            Self::VersionMissing => "The request names no protocol version: something on the way removes it.",
             Self::NodeTooOld => "This node is too old for its server: upgrade the node.",
             Self::ServerTooOld => "This server is too old for the node: upgrade the server.",
             Self::UnknownServerKey => {

@@ -166,10 +166,10 @@ impl Pair {
         let mut pair = Self::upgraded();
         assert_eq!(client_steps(&mut pair.client), Ok(3));
         let message = client_transmit(&mut pair.client, pair.now);
-        assert_eq!(pair.to_server(&message), Ok(None));
+        assert_eq!(pair.give_server(&message), Ok(None));
         assert_eq!(server_steps(&mut pair.server), Ok(5));
         let message = server_transmit(&mut pair.server);
-        assert_eq!(pair.to_client(&message), Ok(None));
+        assert_eq!(pair.give_client(&message), Ok(None));
         assert_eq!(client_steps(&mut pair.client), Ok(2));
         assert!(pair.client.is_open() && !pair.client.is_registered());
         pair
@@ -184,9 +184,9 @@ impl Pair {
         let mut pair = Self::open();
         let register = pair.register(resume);
         let frame = pair.client_frame(&register.into());
-        assert!(matches!(pair.to_server(&frame), Ok(Some(ClientRecord::Register(_)))));
+        assert!(matches!(pair.give_server(&frame), Ok(Some(ClientRecord::Register(_)))));
         let frame = pair.server_frame(&registered(delivery).into());
-        assert!(matches!(pair.to_client(&frame), Ok(Some(ServerRecord::Registered(_)))));
+        assert!(matches!(pair.give_client(&frame), Ok(Some(ServerRecord::Registered(_)))));
         assert!(pair.client.is_registered() && pair.server.is_registered());
         pair
     }
@@ -219,12 +219,12 @@ impl Pair {
     }
 
     /// Gives the server bytes that hold at most one record.
-    pub(crate) fn to_server(&mut self, mut bytes: &[u8]) -> Result<Option<ClientRecord<'_>>, ServerError> {
+    pub(crate) fn give_server(&mut self, mut bytes: &[u8]) -> Result<Option<ClientRecord<'_>>, ServerError> {
         self.server.receive::<RustCrypto>(&mut bytes, self.now)
     }
 
     /// Gives the client bytes that hold at most one record.
-    pub(crate) fn to_client(&mut self, mut bytes: &[u8]) -> Result<Option<ServerRecord<'_>>, ClientError> {
+    pub(crate) fn give_client(&mut self, mut bytes: &[u8]) -> Result<Option<ServerRecord<'_>>, ClientError> {
         self.client.receive::<RustCrypto>(&mut bytes, self.now)
     }
 }

@@ -84,8 +84,8 @@ error_codes! {
     202 NodeKeyProof,
     /// The node key belongs to another machine.
     203 NodeKeyTaken,
-    /// The server is not a server of this protocol at this address.
-    204 NotFound,
+    /// The upgrade request names no versions of the protocol.
+    204 VersionMissing,
     /// The server does not know this machine, and it brought no join key.
     300 UnknownMachine,
     /// No such join key.
