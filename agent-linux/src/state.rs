@@ -1,14 +1,15 @@
-//! What a node keeps over a restart: one small file for who it is, one for the netmap it had last.
+//! What a node keeps over a restart, in a directory of its own.
 //!
 //! | file | holds |
 //! |---|---|
-//! | `state.json` | machine and node secret, the server, preferences, recent peers, the floor of handshake timestamps |
+//! | `identity` | who the node is, as `weft-core` encodes it: secrets, server, floors of the clock |
+//! | `prefs.json` | what the owner of the machine wants |
 //! | `netmap` | the last netmap, as `weft-core` encodes it; losing it costs one snapshot from the server |
 //! | `lock` | nothing; held while a daemon runs |
 //!
 //! Every file is for its owner only, and is replaced whole: written beside the old one, synced, renamed. After a power
 //! loss there is the old or the new file, after a full disk the old one. A file of a later version or a damaged one is
-//! never overwritten by a fresh identity. Knows nothing of what the daemon does with it.
+//! never overwritten by a fresh identity. Knows nothing of what the bytes mean.
 
 use std::{
     fs,
@@ -17,67 +18,19 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use weft_core::keys::{KEY_LEN, MachineSecret, NodeSecret};
-use zeroize::{Zeroize, Zeroizing};
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
-use crate::local_api::Secret;
-
-/// The version of `state.json` that this agent writes.
+/// The version of the formats that this agent writes.
 const VERSION: u32 = 1;
-
-/// All that `state.json` holds.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct State {
-    version: u32,
-    /// Who this machine is in which mesh; none before `weft up --join` and after `weft logout`.
-    pub identity: Option<Identity>,
-    /// What its owner wants.
-    #[serde(default)]
-    pub prefs: Prefs,
-}
-
-impl Default for State {
-    fn default() -> Self {
-        Self { version: VERSION, identity: None, prefs: Prefs::default() }
-    }
-}
-
-/// Who this machine is in which mesh.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Identity {
-    /// The key of the control channel, for life.
-    #[serde(with = "machine_secret")]
-    pub machine_secret: MachineSecret,
-    /// The WireGuard key; renewed before it expires.
-    #[serde(with = "node_secret")]
-    pub node_secret: NodeSecret,
-    /// The control server.
-    pub server: Server,
-    /// The join key, until the server has taken it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub join: Option<Secret>,
-    /// The greatest handshake timestamp that may have been sent, in seconds since 1970: after a restart with a clock
-    /// that stands behind, peers would refuse every handshake below it.
-    #[serde(default)]
-    pub handshake_floor: u64,
-    /// Node keys of the peers with a session lately, the latest first.
-    #[serde(default)]
-    pub recent_peers: Vec<String>,
-}
-
-/// The control server of a mesh.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Server {
-    /// Its public key, as `serverkey:...`.
-    pub key: String,
-    /// Where it is, as `http://host:port`.
-    pub urls: Vec<String>,
-}
+/// What the binary files begin with; the version and a line end follow.
+const IDENTITY_HEADER: &str = "weft identity ";
+const NETMAP_HEADER: &str = "weft netmap ";
 
 /// What the owner of the machine wants.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Prefs {
+    version: u32,
     /// Whether the node is up; `weft down` clears it.
     #[serde(default)]
     pub want_running: bool,
@@ -87,6 +40,12 @@ pub struct Prefs {
     /// The user who, besides root, may change things.
     #[serde(default)]
     pub operator: Option<String>,
+}
+
+impl Default for Prefs {
+    fn default() -> Self {
+        Self { version: VERSION, want_running: false, hostname: None, operator: None }
+    }
 }
 
 /// Why the kept state cannot be used.
@@ -101,7 +60,8 @@ pub enum OpenError {
     },
     /// It was written by a later version.
     #[error(
-        "{path} was written by a later version of weft (format {found}, this one knows {VERSION}); install that version again"
+        "{path} was written by a later version of weft (format {found}, this one knows {VERSION}); install that \
+         version again"
     )]
     Later {
         /// The file.
@@ -110,12 +70,12 @@ pub enum OpenError {
         found: u64,
     },
     /// It is damaged.
-    #[error("{path} is damaged ({source}); restore it from a backup, or move it away and join again")]
+    #[error("{path} is damaged ({reason}); restore it from a backup, or move it away and join again")]
     Damaged {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
-        source: serde_json::Error,
+        reason: String,
     },
     /// The system said no.
     #[error("cannot use {path}: {source}")]
@@ -129,7 +89,7 @@ pub enum OpenError {
 
 /// A write that did not happen. What was on the disk before is still there.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot save {path}: {source}; what was saved before is unchanged, and weft tries again")]
+#[error("cannot save {path}: {source}; what was saved before is unchanged")]
 pub struct SaveError {
     /// The file.
     pub path: PathBuf,
@@ -146,6 +106,9 @@ pub struct StateDirectory {
 
 impl StateDirectory {
     /// Makes `directory` (for its owner only) where it is missing, and locks it.
+    ///
+    /// # Errors
+    /// [`OpenError::Locked`] where another daemon has it, [`OpenError::Io`].
     pub fn open(directory: &Path) -> Result<Self, OpenError> {
         let failed = |source| OpenError::Io { path: directory.into(), source };
         fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed)?;
@@ -163,22 +126,66 @@ impl StateDirectory {
         }
     }
 
-    /// Reads `state.json`; the default where there is none.
-    pub fn load(&self) -> Result<State, OpenError> {
-        let path = self.directory.join("state.json");
-        let failed = |source| OpenError::Io { path: path.clone(), source };
-        let text = match fs::read(&path) {
-            Ok(text) => Zeroizing::new(text),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(State::default()),
-            Err(error) => return Err(failed(error)),
-        };
-        // Restored from a backup or copied by hand, it may have come with wider permissions.
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).map_err(failed)?;
-        let damaged = |source| OpenError::Damaged { path: path.clone(), source };
+    /// Reads the identity; none before the node joined.
+    ///
+    /// # Errors
+    /// Where there is one and it cannot be read.
+    pub fn load_identity(&self) -> Result<Option<Zeroizing<Vec<u8>>>, OpenError> {
+        self.load("identity", IDENTITY_HEADER)
+    }
+
+    /// Replaces the identity.
+    ///
+    /// # Errors
+    /// Where it cannot be written; the old one stays.
+    pub fn save_identity(&self, identity: &[u8]) -> Result<(), SaveError> {
+        self.save("identity", IDENTITY_HEADER, identity)
+    }
+
+    /// Forgets the identity.
+    ///
+    /// # Errors
+    /// Where it cannot be removed.
+    pub fn remove_identity(&self) -> Result<(), SaveError> {
+        self.remove("identity")
+    }
+
+    /// Reads the netmap; none where there is none.
+    ///
+    /// # Errors
+    /// Where there is one and it cannot be read.
+    pub fn load_netmap(&self) -> Result<Option<Zeroizing<Vec<u8>>>, OpenError> {
+        self.load("netmap", NETMAP_HEADER)
+    }
+
+    /// Replaces the netmap.
+    ///
+    /// # Errors
+    /// Where it cannot be written; the old one stays.
+    pub fn save_netmap(&self, netmap: &[u8]) -> Result<(), SaveError> {
+        self.save("netmap", NETMAP_HEADER, netmap)
+    }
+
+    /// Forgets the netmap.
+    ///
+    /// # Errors
+    /// Where it cannot be removed.
+    pub fn remove_netmap(&self) -> Result<(), SaveError> {
+        self.remove("netmap")
+    }
+
+    /// Reads the preferences; the default where there are none.
+    ///
+    /// # Errors
+    /// Where there are some and they cannot be read.
+    pub fn load_prefs(&self) -> Result<Prefs, OpenError> {
         #[derive(Deserialize)]
         struct Version {
             version: u64,
         }
+        let path = self.directory.join("prefs.json");
+        let Some(text) = read(&path)? else { return Ok(Prefs::default()) };
+        let damaged = |error: serde_json::Error| OpenError::Damaged { path: path.clone(), reason: error.to_string() };
         let Version { version } = serde_json::from_slice(&text).map_err(damaged)?;
         if version > u64::from(VERSION) {
             return Err(OpenError::Later { path, found: version });
@@ -186,45 +193,63 @@ impl StateDirectory {
         serde_json::from_slice(&text).map_err(damaged)
     }
 
-    /// Replaces `state.json`.
-    pub fn save(&self, state: &State) -> Result<(), SaveError> {
-        let path = self.directory.join("state.json");
-        let text = serde_json::to_vec_pretty(state).map(Zeroizing::new);
-        let written = text.map_err(io::Error::other).and_then(|text| replace(&path, &text));
-        written.map_err(|source| SaveError { path, source })
+    /// Replaces the preferences.
+    ///
+    /// # Errors
+    /// Where they cannot be written; the old ones stay.
+    pub fn save_prefs(&self, prefs: &Prefs) -> Result<(), SaveError> {
+        let path = self.directory.join("prefs.json");
+        let text = serde_json::to_vec_pretty(prefs).map_err(io::Error::other);
+        text.and_then(|text| replace(&path, &[&text, b"\n"])).map_err(|source| SaveError { path, source })
     }
 
-    /// The netmap as [`save_netmap`](Self::save_netmap) was given it; none where there is none that can be read.
-    pub fn load_netmap(&self) -> Option<Vec<u8>> {
-        let path = self.directory.join("netmap");
-        match fs::read(&path) {
-            Ok(netmap) => Some(netmap),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => {
-                tracing::warn!("cannot read {}: {error}; the server will send the netmap again", path.display());
-                None
-            }
+    fn load(&self, name: &str, header: &str) -> Result<Option<Zeroizing<Vec<u8>>>, OpenError> {
+        let path = self.directory.join(name);
+        let Some(content) = read(&path)? else { return Ok(None) };
+        let found = content.strip_prefix(header.as_bytes()).and_then(|rest| {
+            let end = rest.iter().take(20).position(|byte| *byte == b'\n')?;
+            let version: u64 = std::str::from_utf8(rest.get(..end)?).ok()?.parse().ok()?;
+            Some((version, Zeroizing::new(rest.get(end + 1..)?.to_vec())))
+        });
+        match found {
+            Some((version, body)) if version <= u64::from(VERSION) => Ok(Some(body)),
+            Some((found, _)) => Err(OpenError::Later { path, found }),
+            None => Err(OpenError::Damaged { path, reason: format!("it does not begin with `{header}`") }),
         }
     }
 
-    /// Replaces the kept netmap.
-    pub fn save_netmap(&self, netmap: &[u8]) -> Result<(), SaveError> {
-        let path = self.directory.join("netmap");
-        replace(&path, netmap).map_err(|source| SaveError { path, source })
+    fn save(&self, name: &str, header: &str, body: &[u8]) -> Result<(), SaveError> {
+        let path = self.directory.join(name);
+        let header = format!("{header}{VERSION}\n");
+        replace(&path, &[header.as_bytes(), body]).map_err(|source| SaveError { path, source })
     }
 
-    /// Forgets the kept netmap.
-    pub fn remove_netmap(&self) -> Result<(), SaveError> {
-        let path = self.directory.join("netmap");
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(SaveError { path, source: error }),
-            Ok(()) | Err(_) => Ok(()),
-        }
+    fn remove(&self, name: &str) -> Result<(), SaveError> {
+        let path = self.directory.join(name);
+        let removed = match fs::remove_file(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed.and_then(|()| sync(&self.directory)),
+        };
+        removed.map_err(|source| SaveError { path, source })
     }
 }
 
-/// Replaces the file at `path` by `content`, or leaves it as it is.
-fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+fn read(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, OpenError> {
+    let failed = |source| OpenError::Io { path: path.into(), source };
+    match fs::read(path) {
+        Ok(content) => {
+            let content = Zeroizing::new(content);
+            // Restored from a backup or copied by hand, it may have come with wider permissions.
+            fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(failed)?;
+            Ok(Some(content))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failed(error)),
+    }
+}
+
+/// Replaces the file at `path` by `parts`, or leaves it as it is.
+fn replace(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
     let beside = path.with_extension("new");
     // A killed daemon may have left one.
     match fs::remove_file(&beside) {
@@ -232,7 +257,7 @@ fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
         Ok(()) | Err(_) => {}
     }
     let written = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside).and_then(|mut file| {
-        file.write_all(content)?;
+        parts.iter().try_for_each(|part| file.write_all(part))?;
         file.sync_all()
     });
     if let Err(error) = written.and_then(|()| fs::rename(&beside, path)) {
@@ -240,85 +265,31 @@ fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
         let _ = fs::remove_file(&beside);
         return Err(error);
     }
-    match path.parent() {
-        Some(directory) => fs::File::open(directory)?.sync_all(),
-        None => Ok(()),
-    }
+    path.parent().map_or(Ok(()), sync)
 }
 
-fn secret_to_text<S: Serializer>(prefix: &str, secret: &[u8; KEY_LEN], serializer: S) -> Result<S::Ok, S::Error> {
-    let mut text = Zeroizing::new(String::with_capacity(prefix.len() + KEY_LEN * 2));
-    text.push_str(prefix);
-    for byte in secret {
-        for nibble in [byte >> 4, byte & 15] {
-            text.extend(char::from_digit(u32::from(nibble), 16));
-        }
-    }
-    serializer.serialize_str(&text)
+/// Makes renames and removals in `directory` last.
+fn sync(directory: &Path) -> io::Result<()> {
+    fs::File::open(directory)?.sync_all()
 }
-
-fn secret_from_text<'de, D: Deserializer<'de>>(prefix: &str, deserializer: D) -> Result<[u8; KEY_LEN], D::Error> {
-    let text = Zeroizing::new(String::deserialize(deserializer)?);
-    let damaged = || serde::de::Error::custom(format!("a secret is not `{prefix}` and 64 hexadecimal digits"));
-    let digits = text.strip_prefix(prefix).ok_or_else(damaged)?.as_bytes();
-    let mut key = [0; KEY_LEN];
-    let nibble = |digit: u8| char::from(digit).to_digit(16);
-    let mut read = digits.len() == KEY_LEN * 2;
-    for (byte, pair) in key.iter_mut().zip(digits.chunks_exact(2)) {
-        match (nibble(pair[0]), nibble(pair[1])) {
-            (Some(high), Some(low)) => *byte = (high << 4 | low) as u8,
-            _ => read = false,
-        }
-    }
-    if read {
-        Ok(key)
-    } else {
-        key.zeroize();
-        Err(damaged())
-    }
-}
-
-macro_rules! secret_module {
-    ($module:ident, $secret:ty, $prefix:literal) => {
-        mod $module {
-            use super::*;
-
-            pub(super) fn serialize<S: Serializer>(secret: &$secret, serializer: S) -> Result<S::Ok, S::Error> {
-                secret_to_text($prefix, secret.as_bytes(), serializer)
-            }
-
-            pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<$secret, D::Error> {
-                let mut bytes = secret_from_text($prefix, deserializer)?;
-                let secret = <$secret>::from_bytes(bytes);
-                bytes.zeroize();
-                Ok(secret)
-            }
-        }
-    };
-}
-
-secret_module!(machine_secret, MachineSecret, "machinesecret:");
-secret_module!(node_secret, NodeSecret, "nodesecret:");
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::MetadataExt;
+    use std::{
+        os::unix::fs::MetadataExt,
+        process::{Command, Stdio},
+    };
 
     use super::*;
 
-    fn joined() -> State {
-        State {
-            identity: Some(Identity {
-                machine_secret: MachineSecret::from_bytes([0xa5; KEY_LEN]),
-                node_secret: NodeSecret::from_bytes([0x0f; KEY_LEN]),
-                server: Server { key: "serverkey:00".into(), urls: vec!["http://10.0.0.1:8080".into()] },
-                join: Some(Secret::new("weft1abc".into())),
-                handshake_floor: 1_700_000_000,
-                recent_peers: vec!["nodekey:01".into()],
-            }),
-            prefs: Prefs { want_running: true, hostname: Some("nas".into()), operator: None },
-            ..State::default()
-        }
+    fn open() -> (tempfile::TempDir, StateDirectory) {
+        let temporary = tempfile::tempdir().unwrap();
+        let directory = StateDirectory::open(temporary.path()).unwrap();
+        (temporary, directory)
+    }
+
+    fn identity(directory: &StateDirectory) -> Vec<u8> {
+        directory.load_identity().unwrap().unwrap().to_vec()
     }
 
     #[test]
@@ -326,35 +297,40 @@ mod tests {
         let temporary = tempfile::tempdir().unwrap();
         let path = temporary.path().join("deep/state");
         let directory = StateDirectory::open(&path).unwrap();
-        assert_eq!(directory.load().unwrap(), State::default());
-        directory.save(&joined()).unwrap();
-        directory.save_netmap(b"netmap").unwrap();
-        assert_eq!(directory.load().unwrap(), joined());
-        assert_eq!(directory.load_netmap().as_deref(), Some(&b"netmap"[..]));
+        assert_eq!(directory.load_prefs().unwrap(), Prefs::default());
+        assert!(directory.load_identity().unwrap().is_none());
+        assert!(directory.load_netmap().unwrap().is_none());
+        let prefs = Prefs { want_running: true, hostname: Some("nas".into()), ..Prefs::default() };
+        directory.save_prefs(&prefs).unwrap();
+        directory.save_identity(b"\0secret\n").unwrap();
+        directory.save_netmap(b"").unwrap();
+        assert_eq!(directory.load_prefs().unwrap(), prefs);
+        assert_eq!(identity(&directory), b"\0secret\n");
+        assert_eq!(directory.load_netmap().unwrap().unwrap().as_slice(), b"");
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o700);
-        for file in ["state.json", "netmap", "lock"] {
+        for file in ["identity", "netmap", "prefs.json", "lock"] {
             assert_eq!(fs::metadata(path.join(file)).unwrap().mode() & 0o777, 0o600, "{file}");
         }
-        directory.remove_netmap().unwrap();
-        directory.remove_netmap().unwrap();
-        assert_eq!(directory.load_netmap(), None);
+        for _ in 0..2 {
+            directory.remove_identity().unwrap();
+            directory.remove_netmap().unwrap();
+        }
+        assert!(directory.load_identity().unwrap().is_none());
     }
 
     #[test]
     fn wider_permissions_are_narrowed() {
-        let temporary = tempfile::tempdir().unwrap();
-        let directory = StateDirectory::open(temporary.path()).unwrap();
-        directory.save(&joined()).unwrap();
-        let file = temporary.path().join("state.json");
+        let (temporary, directory) = open();
+        directory.save_identity(b"secret").unwrap();
+        let file = temporary.path().join("identity");
         fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
-        directory.load().unwrap();
+        directory.load_identity().unwrap();
         assert_eq!(fs::metadata(&file).unwrap().mode() & 0o777, 0o600);
     }
 
     #[test]
     fn a_second_daemon_is_refused() {
-        let temporary = tempfile::tempdir().unwrap();
-        let first = StateDirectory::open(temporary.path()).unwrap();
+        let (temporary, first) = open();
         assert!(matches!(StateDirectory::open(temporary.path()), Err(OpenError::Locked { .. })));
         drop(first);
         StateDirectory::open(temporary.path()).unwrap();
@@ -362,41 +338,84 @@ mod tests {
 
     #[test]
     fn a_later_or_damaged_file_is_refused_and_left_alone() {
-        let temporary = tempfile::tempdir().unwrap();
-        let directory = StateDirectory::open(temporary.path()).unwrap();
-        let file = temporary.path().join("state.json");
-        fs::write(&file, r#"{"version":2,"identity":{"another":"shape"}}"#).unwrap();
-        assert!(matches!(directory.load(), Err(OpenError::Later { found: 2, .. })));
-        for text in ["", "{", r#"{"version":1,"identity":{"machine_secret":"machinesecret:00"}}"#] {
+        let (temporary, directory) = open();
+        let file = temporary.path().join("identity");
+        fs::write(&file, "weft identity 2\nanother shape").unwrap();
+        assert!(matches!(directory.load_identity(), Err(OpenError::Later { found: 2, .. })));
+        for text in ["", "weft identity ", "weft identity 1", "weft identity x\n", "weft netmap 1\n"] {
             fs::write(&file, text).unwrap();
-            assert!(matches!(directory.load(), Err(OpenError::Damaged { .. })), "{text}");
+            assert!(matches!(directory.load_identity(), Err(OpenError::Damaged { .. })), "{text}");
             assert_eq!(fs::read(&file).unwrap(), text.as_bytes());
         }
+        let prefs = temporary.path().join("prefs.json");
+        fs::write(&prefs, r#"{"version":2,"want_running":"maybe"}"#).unwrap();
+        assert!(matches!(directory.load_prefs(), Err(OpenError::Later { found: 2, .. })));
+        fs::write(&prefs, r#"{"version":1"#).unwrap();
+        assert!(matches!(directory.load_prefs(), Err(OpenError::Damaged { .. })));
     }
 
     #[test]
     fn power_loss_before_the_rename_leaves_the_old_state() {
-        let temporary = tempfile::tempdir().unwrap();
-        let directory = StateDirectory::open(temporary.path()).unwrap();
-        directory.save(&joined()).unwrap();
+        let (temporary, directory) = open();
+        directory.save_identity(b"old").unwrap();
         // What a machine finds that lost power while it wrote: a half of the next file.
-        fs::write(temporary.path().join("state.new"), b"{\"version\":1,\"iden").unwrap();
-        assert_eq!(directory.load().unwrap(), joined());
-        let mut next = joined();
-        next.prefs.want_running = false;
-        directory.save(&next).unwrap();
-        assert_eq!(directory.load().unwrap(), next);
+        fs::write(temporary.path().join("identity.new"), b"weft ide").unwrap();
+        assert_eq!(identity(&directory), b"old");
+        directory.save_identity(b"next").unwrap();
+        assert_eq!(identity(&directory), b"next");
     }
 
     #[test]
-    fn a_write_that_fails_leaves_the_old_state_and_nothing_else() {
-        let temporary = tempfile::tempdir().unwrap();
-        let directory = StateDirectory::open(temporary.path()).unwrap();
+    fn a_write_that_fails_leaves_the_old_state() {
+        let (temporary, directory) = open();
         directory.save_netmap(b"old").unwrap();
         // A directory in the place of the new file: no user may open it for writing, not even root.
         fs::create_dir(temporary.path().join("netmap.new")).unwrap();
         let error = directory.save_netmap(b"new").unwrap_err();
         assert!(error.to_string().contains("what was saved before is unchanged"), "{error}");
-        assert_eq!(directory.load_netmap().as_deref(), Some(&b"old"[..]));
+        assert_eq!(directory.load_netmap().unwrap().unwrap().as_slice(), b"old");
+    }
+
+    const SMALL_DISK: &str = "WEFT_TEST_SMALL_DISK";
+
+    #[test]
+    fn a_full_disk_leaves_the_old_state_and_no_half_file() {
+        if let Some(path) = std::env::var_os(SMALL_DISK) {
+            return on_the_small_disk(Path::new(&path));
+        }
+        // The same test again, in a mount namespace with a file system of 64 KiB.
+        let temporary = tempfile::tempdir().unwrap();
+        let unshare = ["--user", "--map-root-user", "--mount"];
+        if !Command::new("unshare").args(unshare).arg("true").stderr(Stdio::null()).status().is_ok_and(|s| s.success())
+        {
+            return;
+        }
+        let script = r#"mount -t tmpfs -o size=64k tmpfs "$WEFT_TEST_SMALL_DISK" && exec "$0" --exact "$1""#;
+        let test = "state::tests::a_full_disk_leaves_the_old_state_and_no_half_file";
+        let status = Command::new("unshare")
+            .args(unshare)
+            .args(["sh", "-c", script])
+            .arg(std::env::current_exe().unwrap())
+            .arg(test)
+            .env(SMALL_DISK, temporary.path())
+            .stdout(Stdio::null())
+            .status();
+        assert!(status.unwrap().success());
+    }
+
+    fn on_the_small_disk(path: &Path) {
+        let directory = StateDirectory::open(path).unwrap();
+        directory.save_identity(&[1; 8_000]).unwrap();
+        let filler = vec![0; 4_096];
+        let mut file = fs::File::create(path.join("filler")).unwrap();
+        while file.write_all(&filler).is_ok() {}
+        drop(file);
+        let error = directory.save_identity(&[2; 8_000]).unwrap_err();
+        assert_eq!(error.source.kind(), io::ErrorKind::StorageFull);
+        assert_eq!(identity(&directory), [1; 8_000]);
+        assert!(!path.join("identity.new").exists());
+        fs::remove_file(path.join("filler")).unwrap();
+        directory.save_identity(&[2; 8_000]).unwrap();
+        assert_eq!(identity(&directory), [2; 8_000]);
     }
 }
