@@ -17,7 +17,7 @@ use weft_core::{
         cookie::{CookieChecker, CookieMaker},
         handshake::{
             ConsumeInitiation, ConsumeResponse, CreateInitiation, CreateResponse, EphemeralSecret, Established,
-            Progress, StaticKeys,
+            Progress, SentInitiation, StaticKeys,
         },
         message::{CookieReply, DATA_HEADER_LEN, Data, DataHeader, Initiation, Response},
         tai64n::Tai64n,
