@@ -1,5 +1,9 @@
 //! `weft daemon`: the node itself.
 
+#![allow(dead_code)]
+mod control_link;
+mod keeper;
+
 use std::path::Path;
 
 /// Runs the node until it is told to stop.
