@@ -11,6 +11,7 @@
 //! | [`file_server`] | a web server of one file |
 //! | [`process`] | a daemon in a namespace, with its log, gone when dropped |
 //! | [`wait`] | waiting for a condition, with a deadline and a sentence |
+//! | [`swarm`] | thousands of simulated nodes |
 //! | [`binaries`] | where the binaries under test are |
 //!
 //! Nothing here knows a protocol: what is asserted is what a user, a peer or a router on the way would see.
@@ -24,4 +25,5 @@ pub mod netns;
 pub mod process;
 pub mod requirement;
 pub mod suite;
+pub mod swarm;
 pub mod wait;

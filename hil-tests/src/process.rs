@@ -12,7 +12,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Signal, getrlimit, kill_process, setrlimit};
 
 use crate::wait;
 
@@ -33,6 +33,13 @@ pub fn output(command: &mut Command) -> Result<String> {
         bail!("{said} failed ({}):\n{stdout}{}", output.status, String::from_utf8_lossy(&output.stderr));
     }
     Ok(stdout)
+}
+
+/// Raises the limit of open files, for this process and those that it starts, as far as it may.
+pub fn raise_open_files() -> Result<()> {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit).context("cannot raise the limit of open files")
 }
 
 /// A running process: its log is captured, and it is killed and waited for when dropped.

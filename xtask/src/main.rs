@@ -6,6 +6,7 @@
 //! | [`setup`] | what the machine must have: Debian packages, rustup targets, cargo-deny, a C compiler |
 //! | [`sandbox`] | fresh namespaces for everything that makes interfaces, so that nothing outlives the command |
 //! | [`tally`] | counts of passed, failed and skipped |
+//! | [`bench`] | `cargo xtask bench` |
 //! | [`demo`] | `cargo xtask demo` |
 //! | [`test`] | `cargo xtask test` |
 //! | [`no_alloc`] | the checks that core needs no heap |
@@ -13,6 +14,7 @@
 
 #![allow(clippy::print_stdout, reason = "a command-line program talks to its user there")]
 
+mod bench;
 mod demo;
 mod lint;
 mod no_alloc;
@@ -51,6 +53,8 @@ enum Command {
     Lint,
     /// What CI runs: lint, test, and the benchmark of the control server with 500 nodes
     Ci,
+    /// Measure, and fail where a limit is missed
+    Bench(bench::Options),
     /// Build the firmware images of the boards (not built yet)
     Firmware,
     /// Build packages for distribution (not built yet)
@@ -72,6 +76,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
     match &arguments.command {
         Command::Demo(options) => demo::run(options),
         Command::Test(options) => test::run(options),
+        Command::Bench(options) => bench::run(options),
         Command::Lint => lint::run(),
         Command::Ci => ci(),
         Command::Firmware => bail!("`firmware` is not built yet: there are no boards in this workspace so far"),
@@ -80,7 +85,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
 }
 
 fn ci() -> Result<ExitCode> {
-    for part in [lint::run as fn() -> Result<ExitCode>, || test::run(&test::Options::default())] {
+    for part in [lint::run as fn() -> Result<ExitCode>, || test::run(&test::Options::default()), bench::ci] {
         let code = part()?;
         if code != ExitCode::SUCCESS {
             return Ok(code);
