@@ -119,8 +119,8 @@ impl core::fmt::Debug for CookieMaker {
 
 impl CookieMaker {
     /// No cookie, nothing sent.
-    pub fn new() -> Self {
-        Self::default()
+    pub const fn new() -> Self {
+        Self { last_mac1: None, cookie: None, cookie_born: Instant::ZERO }
     }
 
     /// Writes both macs of an initiation or response to the peer with this key: the last thing before it is sent.

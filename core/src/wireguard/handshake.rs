@@ -198,6 +198,11 @@ impl CreateInitiation {
         }
     }
 
+    /// Gives the static-static secret with the peer, so that the third step needs no Diffie-Hellman.
+    pub fn set_static_static(&mut self, shared: SharedSecret) {
+        self.static_static = Some(shared);
+    }
+
     /// Computes up to the next Diffie-Hellman and through it.
     ///
     /// # Errors

@@ -4,6 +4,15 @@
 //! The device never allocates and never moves a table; it fills, empties and reuses slots. What a full table
 //! means is defined by the table.
 
+use super::active::ActivePeer;
+use super::allowed_ips::AllowedIpNode;
+use super::index_table::IndexEntry;
+use super::peer::{KnownPeer, PeerId};
+use super::rate_limit::RateLimitEntry;
+use super::replay::ReplayWindow;
+use super::session::Window;
+use super::staging::{FixedPacket, PacketBuffer, StagedPacket};
+
 /// A table of slots that are addressed by number, from 0 to [`capacity`](Slots::capacity) - 1.
 ///
 /// Slots that exist stay where they are, with what they hold, when the table grows.
@@ -48,5 +57,117 @@ impl<T> Slots<T> for &mut [T] {
 
     fn get_mut(&mut self, index: usize) -> Option<&mut T> {
         (**self).get_mut(index)
+    }
+}
+
+/// The kinds of table that a device works on.
+pub trait Storage {
+    /// Replay window of a session: [`ReplayWindow`] of some size.
+    type Window: Window;
+    /// Room for one staged packet.
+    type Packet: PacketBuffer;
+    /// Peers that the device knows.
+    type Known: Slots<KnownPeer>;
+    /// Peers that have sessions.
+    type Active: Slots<ActivePeer<Self::Window>>;
+    /// Nodes of the allowed-IP trie, at most twice as many as prefixes.
+    type AllowedIps: Slots<AllowedIpNode<PeerId>>;
+    /// Receiver indices, at most four of an active peer. A power of two is used.
+    type Indices: Slots<Option<IndexEntry<u32>>>;
+    /// Inner packets that wait for a handshake, of all peers.
+    type Staged: Slots<StagedPacket<Self::Packet>>;
+    /// Sources of handshake messages while under load.
+    type Sources: Slots<RateLimitEntry>;
+}
+
+/// The tables of a device, all of them empty slots at first.
+#[expect(missing_debug_implementations, reason = "tables hold keys and inner packets")]
+pub struct Tables<S: Storage> {
+    /// See [`Storage::Known`].
+    pub known: S::Known,
+    /// See [`Storage::Active`].
+    pub active: S::Active,
+    /// See [`Storage::AllowedIps`].
+    pub allowed_ips: S::AllowedIps,
+    /// See [`Storage::Indices`].
+    pub indices: S::Indices,
+    /// See [`Storage::Staged`].
+    pub staged: S::Staged,
+    /// See [`Storage::Sources`].
+    pub sources: S::Sources,
+}
+
+/// Storage that is borrowed slices of any length, for [`FixedTables`]. The device's code is then the same whatever
+/// the sizes. `WORDS` are the replay window's 64-bit words, `PACKET` the bytes of a staged packet.
+#[derive(Debug)]
+pub struct Borrowed<'a, const WORDS: usize, const PACKET: usize>(core::marker::PhantomData<&'a mut ()>);
+
+impl<'a, const WORDS: usize, const PACKET: usize> Storage for Borrowed<'a, WORDS, PACKET> {
+    type Window = ReplayWindow<WORDS>;
+    type Packet = FixedPacket<PACKET>;
+    type Known = &'a mut [KnownPeer];
+    type Active = &'a mut [ActivePeer<ReplayWindow<WORDS>>];
+    type AllowedIps = &'a mut [AllowedIpNode<PeerId>];
+    type Indices = &'a mut [Option<IndexEntry<u32>>];
+    type Staged = &'a mut [StagedPacket<FixedPacket<PACKET>>];
+    type Sources = &'a mut [RateLimitEntry];
+}
+
+/// Tables of fixed size, for a `static` of a chip: [`EMPTY`](Self::EMPTY) is a constant, so they are never on the
+/// stack.
+///
+/// `KNOWN` peers, `ACTIVE` of them with sessions, `NODES` of the allowed-IP trie (twice the prefixes), `INDICES` (a
+/// power of two, at least four times `ACTIVE`), `STAGED` packets of up to `PACKET` bytes, `SOURCES` under the rate
+/// limit, replay windows of `WORDS` words.
+#[expect(missing_debug_implementations, reason = "tables hold keys and inner packets")]
+pub struct FixedTables<
+    const KNOWN: usize,
+    const ACTIVE: usize,
+    const NODES: usize,
+    const INDICES: usize,
+    const STAGED: usize,
+    const PACKET: usize,
+    const SOURCES: usize,
+    const WORDS: usize,
+> {
+    known: [KnownPeer; KNOWN],
+    active: [ActivePeer<ReplayWindow<WORDS>>; ACTIVE],
+    allowed_ips: [AllowedIpNode<PeerId>; NODES],
+    indices: [Option<IndexEntry<u32>>; INDICES],
+    staged: [StagedPacket<FixedPacket<PACKET>>; STAGED],
+    sources: [RateLimitEntry; SOURCES],
+}
+
+impl<
+    const KNOWN: usize,
+    const ACTIVE: usize,
+    const NODES: usize,
+    const INDICES: usize,
+    const STAGED: usize,
+    const PACKET: usize,
+    const SOURCES: usize,
+    const WORDS: usize,
+> FixedTables<KNOWN, ACTIVE, NODES, INDICES, STAGED, PACKET, SOURCES, WORDS>
+{
+    /// Empty tables.
+    pub const EMPTY: Self = Self {
+        known: [const { KnownPeer::EMPTY }; KNOWN],
+        active: [const { ActivePeer::EMPTY }; ACTIVE],
+        allowed_ips: [AllowedIpNode::FREE; NODES],
+        indices: [None; INDICES],
+        staged: [const { StagedPacket::EMPTY }; STAGED],
+        sources: [RateLimitEntry::EMPTY; SOURCES],
+    };
+
+    /// The tables for one device.
+    pub const fn tables(&mut self) -> Tables<Borrowed<'_, WORDS, PACKET>> {
+        Tables {
+            known: &mut self.known,
+            active: &mut self.active,
+            allowed_ips: &mut self.allowed_ips,
+            indices: &mut self.indices,
+            staged: &mut self.staged,
+            sources: &mut self.sources,
+        }
     }
 }
