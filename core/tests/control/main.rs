@@ -5,3 +5,5 @@
 
 mod connection;
 mod pair;
+mod samples;
+mod vectors;

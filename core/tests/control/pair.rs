@@ -69,13 +69,17 @@ pub(crate) fn node_key() -> NodeKey {
 }
 
 pub(crate) fn client(server: ServerKey, now: Instant, seed: u64) -> ClientConnection {
+    client_with(server, now, &mut Rng(seed))
+}
+
+pub(crate) fn client_with(server: ServerKey, now: Instant, rng: &mut dyn rand_core::CryptoRng) -> ClientConnection {
     let config = ClientConfig {
         address: "http://weft.test:8080".parse().unwrap(),
         server,
         machine: machine(),
         machine_key: machine().public::<X25519>(),
     };
-    ClientConnection::new(config, now, &mut Rng(seed))
+    ClientConnection::new(config, now, rng)
 }
 
 /// The HTTP server: takes an upgrade request apart and answers it.
