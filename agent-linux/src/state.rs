@@ -5,6 +5,7 @@
 //! | `identity` | who the node is, as `weft-core` encodes it: secrets, server, floors of the clock |
 //! | `prefs.json` | what the owner of the machine wants |
 //! | `netmap` | the last netmap, as `weft-core` encodes it; losing it costs one snapshot from the server |
+//! | `recent-peers` | the peers with a session lately, as `weft-core` encodes them |
 //! | `lock` | nothing; held while a daemon runs |
 //!
 //! Every file is for its owner only, and is replaced whole: written beside the old one, synced, renamed. After a power
@@ -23,9 +24,30 @@ use zeroize::Zeroizing;
 
 /// The version of the formats that this agent writes.
 const VERSION: u32 = 1;
-/// What the binary files begin with; the version and a line end follow.
-const IDENTITY_HEADER: &str = "weft identity ";
-const NETMAP_HEADER: &str = "weft netmap ";
+
+/// A file whose content `weft-core` encodes. It begins with `weft`, its name, its version and a line end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum File {
+    /// Who the node is.
+    Identity,
+    /// The last netmap.
+    Netmap,
+    /// The peers with a session lately.
+    RecentPeers,
+}
+
+impl File {
+    /// Every file, in the order of worth.
+    pub const ALL: [Self; 3] = [Self::Identity, Self::Netmap, Self::RecentPeers];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Identity => "identity",
+            Self::Netmap => "netmap",
+            Self::RecentPeers => "recent-peers",
+        }
+    }
+}
 
 /// What the owner of the machine wants.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -126,52 +148,47 @@ impl StateDirectory {
         }
     }
 
-    /// Reads the identity; none before the node joined.
+    /// Reads a file; none where there is none.
     ///
     /// # Errors
     /// Where there is one and it cannot be read.
-    pub fn load_identity(&self) -> Result<Option<Zeroizing<Vec<u8>>>, OpenError> {
-        self.load("identity", IDENTITY_HEADER)
+    pub fn load(&self, file: File) -> Result<Option<Zeroizing<Vec<u8>>>, OpenError> {
+        let path = self.directory.join(file.name());
+        let Some(content) = read(&path)? else { return Ok(None) };
+        let header = format!("weft {} ", file.name());
+        let found = content.strip_prefix(header.as_bytes()).and_then(|rest| {
+            let end = rest.iter().take(20).position(|byte| *byte == b'\n')?;
+            let version: u64 = std::str::from_utf8(rest.get(..end)?).ok()?.parse().ok()?;
+            Some((version, Zeroizing::new(rest.get(end + 1..)?.to_vec())))
+        });
+        match found {
+            Some((version, body)) if version <= u64::from(VERSION) => Ok(Some(body)),
+            Some((found, _)) => Err(OpenError::Later { path, found }),
+            None => Err(OpenError::Damaged { path, reason: format!("it does not begin with `{header}`") }),
+        }
     }
 
-    /// Replaces the identity.
+    /// Replaces a file.
     ///
     /// # Errors
     /// Where it cannot be written; the old one stays.
-    pub fn save_identity(&self, identity: &[u8]) -> Result<(), SaveError> {
-        self.save("identity", IDENTITY_HEADER, identity)
+    pub fn save(&self, file: File, body: &[u8]) -> Result<(), SaveError> {
+        let path = self.directory.join(file.name());
+        let header = format!("weft {} {VERSION}\n", file.name());
+        replace(&path, &[header.as_bytes(), body]).map_err(|source| SaveError { path, source })
     }
 
-    /// Forgets the identity.
+    /// Removes a file, where it is there.
     ///
     /// # Errors
     /// Where it cannot be removed.
-    pub fn remove_identity(&self) -> Result<(), SaveError> {
-        self.remove("identity")
-    }
-
-    /// Reads the netmap; none where there is none.
-    ///
-    /// # Errors
-    /// Where there is one and it cannot be read.
-    pub fn load_netmap(&self) -> Result<Option<Zeroizing<Vec<u8>>>, OpenError> {
-        self.load("netmap", NETMAP_HEADER)
-    }
-
-    /// Replaces the netmap.
-    ///
-    /// # Errors
-    /// Where it cannot be written; the old one stays.
-    pub fn save_netmap(&self, netmap: &[u8]) -> Result<(), SaveError> {
-        self.save("netmap", NETMAP_HEADER, netmap)
-    }
-
-    /// Forgets the netmap.
-    ///
-    /// # Errors
-    /// Where it cannot be removed.
-    pub fn remove_netmap(&self) -> Result<(), SaveError> {
-        self.remove("netmap")
+    pub fn remove(&self, file: File) -> Result<(), SaveError> {
+        let path = self.directory.join(file.name());
+        let removed = match fs::remove_file(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed.and_then(|()| sync(&self.directory)),
+        };
+        removed.map_err(|source| SaveError { path, source })
     }
 
     /// Reads the preferences; the default where there are none.
@@ -201,36 +218,6 @@ impl StateDirectory {
         let path = self.directory.join("prefs.json");
         let text = serde_json::to_vec_pretty(prefs).map_err(io::Error::other);
         text.and_then(|text| replace(&path, &[&text, b"\n"])).map_err(|source| SaveError { path, source })
-    }
-
-    fn load(&self, name: &str, header: &str) -> Result<Option<Zeroizing<Vec<u8>>>, OpenError> {
-        let path = self.directory.join(name);
-        let Some(content) = read(&path)? else { return Ok(None) };
-        let found = content.strip_prefix(header.as_bytes()).and_then(|rest| {
-            let end = rest.iter().take(20).position(|byte| *byte == b'\n')?;
-            let version: u64 = std::str::from_utf8(rest.get(..end)?).ok()?.parse().ok()?;
-            Some((version, Zeroizing::new(rest.get(end + 1..)?.to_vec())))
-        });
-        match found {
-            Some((version, body)) if version <= u64::from(VERSION) => Ok(Some(body)),
-            Some((found, _)) => Err(OpenError::Later { path, found }),
-            None => Err(OpenError::Damaged { path, reason: format!("it does not begin with `{header}`") }),
-        }
-    }
-
-    fn save(&self, name: &str, header: &str, body: &[u8]) -> Result<(), SaveError> {
-        let path = self.directory.join(name);
-        let header = format!("{header}{VERSION}\n");
-        replace(&path, &[header.as_bytes(), body]).map_err(|source| SaveError { path, source })
-    }
-
-    fn remove(&self, name: &str) -> Result<(), SaveError> {
-        let path = self.directory.join(name);
-        let removed = match fs::remove_file(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            removed => removed.and_then(|()| sync(&self.directory)),
-        };
-        removed.map_err(|source| SaveError { path, source })
     }
 }
 
@@ -289,7 +276,7 @@ mod tests {
     }
 
     fn identity(directory: &StateDirectory) -> Vec<u8> {
-        directory.load_identity().unwrap().unwrap().to_vec()
+        directory.load(File::Identity).unwrap().unwrap().to_vec()
     }
 
     #[test]
@@ -298,33 +285,33 @@ mod tests {
         let path = temporary.path().join("deep/state");
         let directory = StateDirectory::open(&path).unwrap();
         assert_eq!(directory.load_prefs().unwrap(), Prefs::default());
-        assert!(directory.load_identity().unwrap().is_none());
-        assert!(directory.load_netmap().unwrap().is_none());
+        assert!(directory.load(File::Identity).unwrap().is_none());
+        assert!(directory.load(File::Netmap).unwrap().is_none());
         let prefs = Prefs { want_running: true, hostname: Some("nas".into()), ..Prefs::default() };
         directory.save_prefs(&prefs).unwrap();
-        directory.save_identity(b"\0secret\n").unwrap();
-        directory.save_netmap(b"").unwrap();
+        directory.save(File::Identity, b"\0secret\n").unwrap();
+        directory.save(File::Netmap, b"").unwrap();
         assert_eq!(directory.load_prefs().unwrap(), prefs);
         assert_eq!(identity(&directory), b"\0secret\n");
-        assert_eq!(directory.load_netmap().unwrap().unwrap().as_slice(), b"");
+        assert_eq!(directory.load(File::Netmap).unwrap().unwrap().as_slice(), b"");
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o700);
         for file in ["identity", "netmap", "prefs.json", "lock"] {
             assert_eq!(fs::metadata(path.join(file)).unwrap().mode() & 0o777, 0o600, "{file}");
         }
         for _ in 0..2 {
-            directory.remove_identity().unwrap();
-            directory.remove_netmap().unwrap();
+            directory.remove(File::Identity).unwrap();
+            directory.remove(File::Netmap).unwrap();
         }
-        assert!(directory.load_identity().unwrap().is_none());
+        assert!(directory.load(File::Identity).unwrap().is_none());
     }
 
     #[test]
     fn wider_permissions_are_narrowed() {
         let (temporary, directory) = open();
-        directory.save_identity(b"secret").unwrap();
+        directory.save(File::Identity, b"secret").unwrap();
         let file = temporary.path().join("identity");
         fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
-        directory.load_identity().unwrap();
+        directory.load(File::Identity).unwrap();
         assert_eq!(fs::metadata(&file).unwrap().mode() & 0o777, 0o600);
     }
 
@@ -341,10 +328,10 @@ mod tests {
         let (temporary, directory) = open();
         let file = temporary.path().join("identity");
         fs::write(&file, "weft identity 2\nanother shape").unwrap();
-        assert!(matches!(directory.load_identity(), Err(OpenError::Later { found: 2, .. })));
+        assert!(matches!(directory.load(File::Identity), Err(OpenError::Later { found: 2, .. })));
         for text in ["", "weft identity ", "weft identity 1", "weft identity x\n", "weft netmap 1\n"] {
             fs::write(&file, text).unwrap();
-            assert!(matches!(directory.load_identity(), Err(OpenError::Damaged { .. })), "{text}");
+            assert!(matches!(directory.load(File::Identity), Err(OpenError::Damaged { .. })), "{text}");
             assert_eq!(fs::read(&file).unwrap(), text.as_bytes());
         }
         let prefs = temporary.path().join("prefs.json");
@@ -357,23 +344,23 @@ mod tests {
     #[test]
     fn power_loss_before_the_rename_leaves_the_old_state() {
         let (temporary, directory) = open();
-        directory.save_identity(b"old").unwrap();
+        directory.save(File::Identity, b"old").unwrap();
         // What a machine finds that lost power while it wrote: a half of the next file.
         fs::write(temporary.path().join("identity.new"), b"weft ide").unwrap();
         assert_eq!(identity(&directory), b"old");
-        directory.save_identity(b"next").unwrap();
+        directory.save(File::Identity, b"next").unwrap();
         assert_eq!(identity(&directory), b"next");
     }
 
     #[test]
     fn a_write_that_fails_leaves_the_old_state() {
         let (temporary, directory) = open();
-        directory.save_netmap(b"old").unwrap();
+        directory.save(File::Netmap, b"old").unwrap();
         // A directory in the place of the new file: no user may open it for writing, not even root.
         fs::create_dir(temporary.path().join("netmap.new")).unwrap();
-        let error = directory.save_netmap(b"new").unwrap_err();
+        let error = directory.save(File::Netmap, b"new").unwrap_err();
         assert!(error.to_string().contains("what was saved before is unchanged"), "{error}");
-        assert_eq!(directory.load_netmap().unwrap().unwrap().as_slice(), b"old");
+        assert_eq!(directory.load(File::Netmap).unwrap().unwrap().as_slice(), b"old");
     }
 
     const SMALL_DISK: &str = "WEFT_TEST_SMALL_DISK";
@@ -405,17 +392,17 @@ mod tests {
 
     fn on_the_small_disk(path: &Path) {
         let directory = StateDirectory::open(path).unwrap();
-        directory.save_identity(&[1; 8_000]).unwrap();
+        directory.save(File::Identity, &[1; 8_000]).unwrap();
         let filler = vec![0; 4_096];
         let mut file = fs::File::create(path.join("filler")).unwrap();
         while file.write_all(&filler).is_ok() {}
         drop(file);
-        let error = directory.save_identity(&[2; 8_000]).unwrap_err();
+        let error = directory.save(File::Identity, &[2; 8_000]).unwrap_err();
         assert_eq!(error.source.kind(), io::ErrorKind::StorageFull);
         assert_eq!(identity(&directory), [1; 8_000]);
         assert!(!path.join("identity.new").exists());
         fs::remove_file(path.join("filler")).unwrap();
-        directory.save_identity(&[2; 8_000]).unwrap();
+        directory.save(File::Identity, &[2; 8_000]).unwrap();
         assert_eq!(identity(&directory), [2; 8_000]);
     }
 }

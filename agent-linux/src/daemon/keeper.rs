@@ -6,7 +6,7 @@ use std::{rc::Rc, sync::Arc, time::Duration};
 use tokio::sync::{Notify, watch};
 use zeroize::Zeroizing;
 
-use crate::state::{Prefs, SaveError, StateDirectory};
+use crate::state::{File, Prefs, SaveError, StateDirectory};
 
 /// Between two attempts on a disk that refuses.
 const RETRY: Duration = Duration::from_secs(10);
@@ -14,8 +14,7 @@ const RETRY: Duration = Duration::from_secs(10);
 /// What is to become of the files; `None` leaves one as it is.
 #[derive(Debug, Default)]
 struct Pending {
-    identity: Option<Change>,
-    netmap: Option<Change>,
+    files: [Option<Change>; File::ALL.len()],
     prefs: Option<Prefs>,
 }
 
@@ -26,17 +25,24 @@ enum Change {
 }
 
 impl Pending {
+    fn file(file: File, change: Change) -> Self {
+        let mut pending = Self::default();
+        if let Some((place, _)) = pending.files.iter_mut().zip(File::ALL).find(|(_, each)| *each == file) {
+            *place = Some(change);
+        }
+        pending
+    }
+
     fn is_empty(&self) -> bool {
-        self.identity.is_none() && self.netmap.is_none() && self.prefs.is_none()
+        self.files.iter().all(Option::is_none) && self.prefs.is_none()
     }
 
     /// What came later wins.
-    fn or_older(self, older: Self) -> Self {
-        Self {
-            identity: self.identity.or(older.identity),
-            netmap: self.netmap.or(older.netmap),
-            prefs: self.prefs.or(older.prefs),
+    fn or_older(mut self, older: Self) -> Self {
+        for (newer, older) in self.files.iter_mut().zip(older.files) {
+            *newer = newer.take().or(older);
         }
+        Self { files: self.files, prefs: self.prefs.or(older.prefs) }
     }
 }
 
@@ -64,22 +70,17 @@ impl Keeper {
         Self { shared, progress, writer }
     }
 
-    pub(super) fn save_identity(&self, identity: Zeroizing<Vec<u8>>) {
-        self.change(Pending { identity: Some(Change::Replace(identity)), ..Pending::default() });
-    }
-
-    pub(super) fn save_netmap(&self, netmap: Vec<u8>) {
-        self.change(Pending { netmap: Some(Change::Replace(netmap.into())), ..Pending::default() });
+    pub(super) fn save(&self, file: File, body: impl Into<Zeroizing<Vec<u8>>>) {
+        self.change(Pending::file(file, Change::Replace(body.into())));
     }
 
     pub(super) fn save_prefs(&self, prefs: &Prefs) {
         self.change(Pending { prefs: Some(prefs.clone()), ..Pending::default() });
     }
 
-    /// Forgets identity and netmap.
+    /// Forgets everything but the preferences.
     pub(super) fn forget(&self) {
-        let (identity, netmap) = (Some(Change::Remove), Some(Change::Remove));
-        self.change(Pending { identity, netmap, prefs: None });
+        File::ALL.into_iter().for_each(|file| self.change(Pending::file(file, Change::Remove)));
     }
 
     fn change(&self, change: Pending) {
@@ -164,21 +165,15 @@ fn write(directory: &StateDirectory, mut pending: Pending) -> (Pending, Result<(
             false
         }
     };
-    if let Some(change) = &pending.identity
-        && note(match change {
-            Change::Replace(identity) => directory.save_identity(identity),
-            Change::Remove => directory.remove_identity(),
-        })
-    {
-        pending.identity = None;
-    }
-    if let Some(change) = &pending.netmap
-        && note(match change {
-            Change::Replace(netmap) => directory.save_netmap(netmap),
-            Change::Remove => directory.remove_netmap(),
-        })
-    {
-        pending.netmap = None;
+    for (place, file) in pending.files.iter_mut().zip(File::ALL) {
+        let written = match place {
+            Some(Change::Replace(body)) => directory.save(file, body),
+            Some(Change::Remove) => directory.remove(file),
+            None => continue,
+        };
+        if note(written) {
+            *place = None;
+        }
     }
     if let Some(prefs) = &pending.prefs
         && note(directory.save_prefs(prefs))
@@ -209,15 +204,15 @@ mod tests {
             let keeper = Keeper::start(Arc::clone(&directory));
             keeper.flush().await.unwrap();
             for version in 0..10 {
-                keeper.save_netmap(vec![version]);
+                keeper.save(File::Netmap, vec![version]);
             }
-            keeper.save_identity(vec![1].into());
+            keeper.save(File::Identity, vec![1]);
             keeper.flush().await.unwrap();
-            assert_eq!(directory.load_netmap().unwrap().unwrap().as_slice(), [9]);
-            assert_eq!(directory.load_identity().unwrap().unwrap().as_slice(), [1]);
+            assert_eq!(directory.load(File::Netmap).unwrap().unwrap().as_slice(), [9]);
+            assert_eq!(directory.load(File::Identity).unwrap().unwrap().as_slice(), [1]);
             keeper.forget();
             keeper.flush().await.unwrap();
-            assert!(directory.load_identity().unwrap().is_none());
+            assert!(directory.load(File::Identity).unwrap().is_none());
         });
     }
 
@@ -229,14 +224,14 @@ mod tests {
             let keeper = Keeper::start(Arc::clone(&directory));
             let obstacle = temporary.path().join("identity.new");
             fs::create_dir(&obstacle).unwrap();
-            keeper.save_identity(vec![1].into());
+            keeper.save(File::Identity, vec![1]);
             assert!(keeper.flush().await.unwrap_err().contains("tries again"));
             assert!(keeper.failure().is_some());
-            keeper.save_identity(vec![2].into());
+            keeper.save(File::Identity, vec![2]);
             fs::remove_dir(&obstacle).unwrap();
             let mut progress = keeper.progress.clone();
             progress.wait_for(|progress| matches!(progress, Some(Ok(())))).await.unwrap();
-            assert_eq!(directory.load_identity().unwrap().unwrap().as_slice(), [2]);
+            assert_eq!(directory.load(File::Identity).unwrap().unwrap().as_slice(), [2]);
             assert_eq!(keeper.failure(), None);
         });
     }
