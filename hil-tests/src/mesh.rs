@@ -110,6 +110,11 @@ impl Mesh {
         self.daemon.as_mut().ok_or_else(|| anyhow!("the control server does not run"))
     }
 
+    /// Hands the running server to the caller, who kills it while others use the mesh.
+    pub fn take_server(&mut self) -> Result<Daemon> {
+        self.daemon.take().ok_or_else(|| anyhow!("the control server does not run"))
+    }
+
     /// `kill -9` of the server.
     pub fn kill_server(&mut self) -> Result<()> {
         self.server()?.kill()?;
@@ -249,6 +254,18 @@ impl Node {
         Ok(peers.map(|(_, peer)| peer).find(|peer| first_label(peer) == name).cloned())
     }
 
+    /// The sentences that the owner of the machine should read.
+    pub fn health(&self) -> Result<Vec<String>> {
+        let status = self.status()?;
+        let sentences = status.get("Health").and_then(Value::as_array).into_iter().flatten();
+        Ok(sentences.filter_map(Value::as_str).map(str::to_owned).collect())
+    }
+
+    /// Whether it has a connection to the control server.
+    pub fn is_connected(&self) -> Result<bool> {
+        Ok(self.status()?.pointer("/Control/Connected").and_then(Value::as_bool).unwrap_or(false))
+    }
+
     /// The name that the mesh knows this node by.
     pub fn mesh_name(&self) -> Result<String> {
         let status = self.status()?;
@@ -261,11 +278,16 @@ impl Node {
         printed.trim().parse().with_context(|| format!("weft ip -4 on {} printed {printed:?}", self.name))
     }
 
+    /// Whether one ping is answered within 300 ms.
+    pub fn ping(&self, address: impl Into<IpAddr>) -> bool {
+        self.host.run("ping", &["-n", "-c", "1", "-W", "0.3", &address.into().to_string()]).is_ok()
+    }
+
     /// Sends pings to an address until one is answered.
     pub fn reaches(&self, address: impl Into<IpAddr>, limit: Duration) -> Result<()> {
         let address = address.into().to_string();
         wait::for_ok(&format!("an answer from {address} at {}", self.name), limit, || {
-            self.host.run("ping", &["-n", "-c", "1", "-W", "1", &address]).map(drop)
+            self.host.run("ping", &["-n", "-c", "1", "-W", "0.5", &address]).map(drop)
         })
     }
 }

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Resource, Signal, getrlimit, kill_process, setrlimit};
 
 use crate::wait;
@@ -33,6 +33,16 @@ pub fn output(command: &mut Command) -> Result<String> {
         bail!("{said} failed ({}):\n{stdout}{}", output.status, String::from_utf8_lossy(&output.stderr));
     }
     Ok(stdout)
+}
+
+/// Runs a command that has to fail within `limit`, and returns what it printed.
+pub fn refusal(command: &mut Command, limit: Duration) -> Result<String> {
+    let mut process = Daemon::spawn("a command that should be refused", command)?;
+    let status = process.wait(limit)?;
+    let printed = process.log().lines().skip(1).collect::<Vec<_>>().join("\n");
+    ensure!(!status.success(), "{command:?} should have been refused and was not; it printed:\n{printed}");
+    ensure!(status.code().is_some_and(|code| code != 101), "{command:?} panicked or was killed ({status}):\n{printed}");
+    Ok(printed)
 }
 
 /// Raises the limit of open files, for this process and those that it starts, as far as it may.

@@ -15,6 +15,7 @@ use weft_hil::{
     file_server,
     mesh::{Mesh, Node},
     process::output,
+    wait,
 };
 
 use crate::{
@@ -91,7 +92,9 @@ fn show(options: &Options) -> Result<()> {
 
     heading("The mesh, as laptop sees it");
     let (laptop_ip, nas_ip) = (laptop.mesh_ipv4()?, nas.mesh_ipv4()?);
-    laptop.reaches(nas_ip, LIMIT)?;
+    for name in ["nas", "pi"] {
+        wait::until(&format!("laptop to know {name}"), LIMIT, || laptop.peer(name).is_ok_and(|peer| peer.is_some()))?;
+    }
     weft(laptop, &["status"])?;
     weft(laptop, &["ping", "-c", "3", "nas"])?;
 
