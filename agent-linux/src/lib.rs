@@ -8,6 +8,7 @@
 //! | [`cli`] | the command line |
 //! | [`clock`] | the machine's clocks as core's time arguments |
 //! | [`crypto_ring`] | core's AEAD seam by `ring` |
+//! | [`datapath`] | inner packets between the TUN device and the sockets |
 //! | [`daemon`] | `weft daemon`: the node |
 //! | [`host`] | the machine that the node is a guest on: interfaces, routes, name servers |
 //! | [`local_api`] | the conversation between command line and daemon |
@@ -15,6 +16,7 @@
 //! | [`slots`] | core's tables on the heap |
 //! | [`state`] | what is kept over a restart |
 //! | [`status`] | the status document |
+//! | [`storage`] | the tables of a WireGuard device on the heap |
 //! | [`tun_device`] | the TUN device |
 //! | [`tunnel`] | `weft tunnel`: a userspace WireGuard that obeys `wg(8)` |
 //! | [`udp`] | the sockets that carry WireGuard |
@@ -23,6 +25,7 @@ pub mod cli;
 pub mod clock;
 pub mod crypto_ring;
 pub mod daemon;
+pub mod datapath;
 pub mod host;
 pub mod local_api;
 pub mod ping;
@@ -31,6 +34,7 @@ pub mod slots;
 mod socket_option;
 pub mod state;
 pub mod status;
+pub mod storage;
 pub mod tun_device;
 pub mod tunnel;
 pub mod udp;

@@ -12,13 +12,22 @@ pub struct ChunkedSlots<T> {
     /// Slots in each chunk, as a power of two.
     chunk_bits: u32,
     max_slots: usize,
+    empty: fn() -> T,
 }
 
-impl<T: Default> ChunkedSlots<T> {
+impl<T> ChunkedSlots<T> {
     /// An empty table that grows by at least `chunk_slots` slots (rounded up to a power of two) and has at most
-    /// `max_slots` (rounded up to whole chunks).
-    pub fn new(chunk_slots: usize, max_slots: usize) -> Self {
-        Self { chunks: Vec::new(), chunk_bits: chunk_slots.max(1).next_power_of_two().trailing_zeros(), max_slots }
+    /// `max_slots` (rounded up to whole chunks). `empty` makes an empty slot.
+    pub fn new(chunk_slots: usize, max_slots: usize, empty: fn() -> T) -> Self {
+        let chunk_bits = chunk_slots.max(1).next_power_of_two().trailing_zeros();
+        Self { chunks: Vec::new(), chunk_bits, max_slots, empty }
+    }
+
+    /// The same table with all its slots from the start, for one that never grows by itself.
+    #[must_use]
+    pub fn grown(mut self) -> Self {
+        while self.grow() {}
+        self
     }
 
     fn locate(&self, index: usize) -> (usize, usize) {
@@ -26,7 +35,7 @@ impl<T: Default> ChunkedSlots<T> {
     }
 }
 
-impl<T: Default> Slots<T> for ChunkedSlots<T> {
+impl<T> Slots<T> for ChunkedSlots<T> {
     fn capacity(&self) -> usize {
         self.chunks.len() << self.chunk_bits
     }
@@ -50,7 +59,7 @@ impl<T: Default> Slots<T> for ChunkedSlots<T> {
         if self.chunks.try_reserve(1).is_err() || chunk.try_reserve_exact(slots).is_err() {
             return false;
         }
-        chunk.resize_with(slots, T::default);
+        chunk.resize_with(slots, self.empty);
         self.chunks.push(chunk.into_boxed_slice());
         true
     }
@@ -62,7 +71,7 @@ mod tests {
 
     #[test]
     fn a_table_is_empty_until_it_grows_and_stops_at_its_limit() {
-        let mut slots = ChunkedSlots::<u32>::new(3, 10);
+        let mut slots = ChunkedSlots::new(3, 10, u32::default);
         assert_eq!((slots.capacity(), slots.get(0)), (0, None));
         for expected in [4, 8, 12] {
             assert!(slots.grow());
@@ -74,11 +83,11 @@ mod tests {
 
     #[test]
     fn growing_leaves_every_slot_where_it_is() {
-        let mut slots = ChunkedSlots::<usize>::new(2, 64);
+        let mut slots = ChunkedSlots::new(2, 64, usize::default);
         assert!(slots.grow());
         *slots.get_mut(1).unwrap() = 7;
         let before: *const usize = slots.get(1).unwrap();
-        while slots.grow() {}
+        slots = slots.grown();
         assert_eq!(slots.get(1), Some(&7));
         assert!(std::ptr::eq(before, slots.get(1).unwrap()));
     }

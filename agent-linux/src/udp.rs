@@ -13,6 +13,7 @@ use std::{
 use quinn_udp::{EcnCodepoint, RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 use socket2::{Domain, MsgHdr, Protocol, SockAddr, SockRef, Socket, Type};
 use tokio::{io::Interest, net::UdpSocket};
+use weft_core::ip::Ecn;
 
 use crate::socket_option;
 
@@ -218,7 +219,7 @@ impl Bound {
     fn send(&self, run: &Run<'_>, source: Option<IpAddr>, datagrams: &[u8]) -> io::Result<()> {
         let transmit = Transmit {
             destination: run.destination,
-            ecn: EcnCodepoint::from_bits(run.ecn),
+            ecn: EcnCodepoint::from_bits(run.ecn as u8),
             contents: datagrams,
             segment_size: Some(run.segment),
             src_ip: source,
@@ -266,8 +267,8 @@ pub struct Run<'a> {
     pub destination: SocketAddr,
     /// The address of this machine that they leave from; `None` for the one that the routing table says.
     pub source: Option<IpAddr>,
-    /// The two ECN bits of the outer header.
-    pub ecn: u8,
+    /// The ECN mark of the outer header.
+    pub ecn: Ecn,
     /// The datagrams.
     pub datagrams: &'a [u8],
     /// The length of each but the last, in bytes.
@@ -329,8 +330,8 @@ pub struct Arrival<'a> {
     pub source: SocketAddr,
     /// The address of this machine that they were sent to.
     pub local: Option<IpAddr>,
-    /// The two ECN bits of the outer header.
-    pub ecn: u8,
+    /// The ECN mark of the outer header.
+    pub ecn: Ecn,
     /// The datagrams.
     pub datagrams: &'a mut [u8],
     /// The length of each but the last, in bytes; not zero.
@@ -346,7 +347,7 @@ impl ReceiveBatch {
             Arrival {
                 source: meta.addr,
                 local: meta.dst_ip,
-                ecn: meta.ecn.map_or(0, |ecn| ecn as u8),
+                ecn: meta.ecn.map_or(Ecn::NotCapable, |ecn| Ecn::from_bits(ecn as u8)),
                 datagrams: &mut buffer[..len],
                 segment: if meta.stride == 0 { len } else { meta.stride },
             }

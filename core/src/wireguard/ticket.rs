@@ -57,6 +57,12 @@ impl<'a> Outgoing<'a> {
     /// Bytes, head room included, that a buffer must have beyond the inner packet's length to hold any padding.
     pub const OVERHEAD: usize = DATA_OVERHEAD + PADDING - 1;
 
+    /// Length of the datagram that an inner packet of `inner_len` bytes becomes, in a device of that MTU and in a
+    /// buffer with room for the padding.
+    pub fn sealed_len(inner_len: usize, mtu: usize) -> usize {
+        inner_len.saturating_add(padding(inner_len, mtu)).saturating_add(DATA_OVERHEAD)
+    }
+
     /// An inner packet of `inner_len` bytes at [`HEAD_ROOM`](Self::HEAD_ROOM) of `buffer`.
     pub fn new(buffer: &'a mut [u8], inner_len: usize) -> Self {
         Self { buffer, inner_len, datagram_len: 0 }

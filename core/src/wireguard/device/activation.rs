@@ -68,6 +68,14 @@ impl<S: Storage> Device<S> {
         self.crowded_until = Instant::ZERO;
     }
 
+    /// Wipes all sessions, timers and waiting packets, as when the interface goes down. Peers and their configuration
+    /// stay; a persistent keepalive begins again when it is next set.
+    pub fn deactivate_all(&mut self) {
+        for slot in self.active.slots() {
+            self.deactivate(slot);
+        }
+    }
+
     /// Deactivates a peer that waits for nothing.
     pub(super) fn deactivate_if_unused(&mut self, slot: u32) {
         let unused = self.active.get(slot).is_some_and(|active| {

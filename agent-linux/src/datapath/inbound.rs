@@ -1,0 +1,141 @@
+//! From the network to the TUN device: receive a batch, open it by runs of one session, write what is delivered.
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+};
+
+use weft_core::{
+    crypto::Crypto,
+    ip::ecn::{self, Ecn},
+    wireguard::{Device, Incoming, PeerId, Received, Verdict, storage::Storage},
+};
+
+use super::{DataPath, Dropped, Engine, SystemRng, sources::SourceAddresses};
+use crate::{
+    clock,
+    crypto_ring::RingCrypto,
+    tun_device::{self, TunDevice},
+    udp::{Arrival, UdpSockets},
+};
+
+impl DataPath {
+    /// Moves a batch from the network to the TUN device.
+    pub(super) fn receive<E: Engine>(&mut self, engine: &mut E) -> io::Result<()> {
+        let Some(sockets) = &mut self.sockets else { return Ok(()) };
+        if !sockets.try_receive(&mut self.inbound)? {
+            return Ok(());
+        }
+        let mut work = Inbound {
+            device: engine.device_mut(),
+            tun: &self.tun,
+            sockets,
+            sources: &mut self.sources,
+            dropped: &mut self.dropped,
+            rng: &mut self.rng,
+        };
+        for arrival in self.inbound.arrivals() {
+            work.arrival(arrival)?;
+        }
+        let Inbound { device, sources, .. } = work;
+        // Removed peers leave their entries behind; they are swept when they may be the larger part.
+        if sources.len() > 2 * device.peer_counts().0 + 16 {
+            sources.retain(|peer| device.preshared_key(peer).is_some());
+        }
+        Ok(())
+    }
+}
+
+/// What the datagrams of a batch go through.
+struct Inbound<'a, S: Storage> {
+    device: &'a mut Device<S>,
+    tun: &'a TunDevice,
+    sockets: &'a mut UdpSockets,
+    sources: &'a mut SourceAddresses,
+    dropped: &'a mut Dropped,
+    rng: &'a mut SystemRng,
+}
+
+impl<S: Storage> Inbound<'_, S> {
+    fn arrival(&mut self, arrival: Arrival<'_>) -> io::Result<()> {
+        let Arrival { source, local, ecn, datagrams, segment } = arrival;
+        let mut run: Vec<Incoming<'_>> = Vec::new();
+        let mut session = None;
+        for datagram in datagrams.chunks_mut(segment) {
+            let receiver = Device::<S>::data_receiver(datagram);
+            if receiver != session {
+                self.open(session, &mut run, local, ecn)?;
+                session = receiver;
+            }
+            match receiver {
+                Some(_) => run.push(Incoming::new(datagram, source)),
+                None => self.message(datagram, source, local),
+            }
+        }
+        self.open(session, &mut run, local, ecn)
+    }
+
+    /// Opens a run of data messages of one session, delivers what is in them, and empties it.
+    fn open(
+        &mut self,
+        session: Option<u32>,
+        run: &mut Vec<Incoming<'_>>,
+        local: Option<IpAddr>,
+        outer: Ecn,
+    ) -> io::Result<()> {
+        let Some(receiver) = session.filter(|_| !run.is_empty()) else { return Ok(()) };
+        // A refusal is in the device's counters.
+        if let Ok(ticket) = self.device.begin_open(receiver, clock::now()) {
+            let peer = ticket.peer();
+            ticket.open::<<RingCrypto as Crypto>::Aead>(run);
+            self.device.commit_open(ticket, run, clock::now(), clock::unix());
+            let authentic = run.iter().rfind(|incoming| !matches!(incoming.verdict(), Verdict::Drop(_)));
+            if let Some(authentic) = authentic {
+                self.sources.learn(peer, authentic.source(), local);
+            }
+            for packet in run.iter_mut().filter_map(Incoming::packet) {
+                self.deliver(packet, outer)?;
+            }
+        }
+        run.clear();
+        Ok(())
+    }
+
+    fn deliver(&mut self, packet: &mut [u8], outer: Ecn) -> io::Result<()> {
+        if !ecn::decapsulate(packet, outer) {
+            self.dropped.congested += 1;
+            return Ok(());
+        }
+        match self.tun.write(packet) {
+            Ok(()) => Ok(()),
+            Err(error) if tun_device::is_gone(&error) => Err(error),
+            Err(_) => {
+                self.dropped.not_delivered += 1;
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes in what is not data, and sends the answer back the way it came.
+    fn message(&mut self, datagram: &mut [u8], source: SocketAddr, local: Option<IpAddr>) {
+        match self.device.receive::<RingCrypto>(datagram, source, clock::now(), clock::unix(), self.rng) {
+            Received::Transmit(answer) => {
+                let message = datagram.get(..answer.len).unwrap_or_default();
+                if let Err(error) = self.sockets.send_handshake(message, answer.endpoint, local) {
+                    self.dropped.not_sent += 1;
+                    tracing::debug!("cannot answer the handshake of {source}: {error}");
+                }
+                self.learn(answer.peer, source, local);
+            }
+            Received::Taken(peer) => self.learn(Some(peer), source, local),
+            // Dropped and counted; a packet does not come of what is not data.
+            Received::Drop(_) | Received::Packet { .. } => {}
+        }
+    }
+
+    fn learn(&mut self, peer: Option<PeerId>, source: SocketAddr, local: Option<IpAddr>) {
+        if let Some(peer) = peer {
+            self.sources.learn(peer, source, local);
+        }
+    }
+}
