@@ -1,16 +1,10 @@
-//! Handshake, transport and cookies against an implementation that shares no code with ours: Cloudflare's boringtun.
+//! The handshake and the cookies by themselves, without a device around them.
 
-use std::{net::SocketAddr, sync::Arc};
-
-use boringtun::{
-    noise::{Tunn, TunnResult, rate_limiter::RateLimiter},
-    x25519,
-};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use weft_core::{
     crypto::{Aead, Crypto, RustCrypto, TAG_LEN},
     ip::IpHeader,
-    keys::{NodeKey, NodeSecret, PresharedKey},
+    keys::{NodeSecret, PresharedKey},
     time::{Instant, UnixTime},
     wireguard::{
         constants::PADDING,
@@ -23,6 +17,8 @@ use weft_core::{
         tai64n::Tai64n,
     },
 };
+
+use super::{Boringtun, Outcome, PSKS, ipv4, source};
 
 type A = <RustCrypto as Crypto>::Aead;
 type Dh = <RustCrypto as Crypto>::Dh;
@@ -40,36 +36,25 @@ macro_rules! run {
 struct Pair {
     rng: StdRng,
     keys: StaticKeys,
-    peer: NodeKey,
     psk: PresharedKey,
     maker: CookieMaker,
     checker: CookieChecker,
-    tunn: Tunn,
+    boringtun: Boringtun,
 }
 
 impl Pair {
     fn new(psk: Option<[u8; 32]>) -> Self {
-        Self::with_limit(psk, psk, 1_000)
+        Self::with(Boringtun::new(keys().public(), psk), psk)
     }
 
-    /// `limit`: how many handshake messages boringtun takes before it counts as loaded.
-    fn with_limit(our_psk: Option<[u8; 32]>, their_psk: Option<[u8; 32]>, limit: u64) -> Self {
-        let mut rng = StdRng::seed_from_u64(7);
-        let keys = StaticKeys::new::<Dh>(NodeSecret::generate(&mut rng));
-        let mut secret = [0; 32];
-        rng.fill_bytes(&mut secret);
-        let secret = x25519::StaticSecret::from(secret);
-        let public = x25519::PublicKey::from(&secret);
-        let limiter = Arc::new(RateLimiter::new(&public, limit));
-        let ours = x25519::PublicKey::from(*keys.public().as_bytes());
+    fn with(boringtun: Boringtun, psk: Option<[u8; 32]>) -> Self {
         Self {
-            rng,
-            peer: NodeKey::from_bytes(public.to_bytes()),
-            psk: our_psk.map_or(PresharedKey::NONE, PresharedKey::from_bytes),
+            rng: StdRng::seed_from_u64(7),
+            psk: psk.map_or(PresharedKey::NONE, PresharedKey::from_bytes),
             maker: CookieMaker::new(),
-            checker: CookieChecker::new(keys.public()),
-            keys,
-            tunn: Tunn::new(secret, ours, their_psk, None, 3, Some(limiter)),
+            checker: CookieChecker::new(keys().public()),
+            keys: keys(),
+            boringtun,
         }
     }
 
@@ -78,11 +63,11 @@ impl Pair {
         let ephemeral = EphemeralSecret::generate(&mut self.rng);
         let secs = u64::from(self.rng.next_u32());
         let stamp = Tai64n::from_unix(UnixTime::new(secs, 0));
-        let mut create = CreateInitiation::new(&self.keys, self.peer, None, stamp, ephemeral);
+        let mut create = CreateInitiation::new(&self.keys, self.boringtun.key, None, stamp, ephemeral);
         run!(create);
         let (message, sent) = create.finish(self.rng.next_u32()).unwrap();
         let mut datagram = message.emit();
-        self.maker.stamp(&self.peer, &mut datagram, NOW);
+        self.maker.stamp(&self.boringtun.key, &mut datagram, NOW);
         (datagram.into(), sent)
     }
 
@@ -102,78 +87,29 @@ impl Pair {
         let mut consume = ConsumeInitiation::new(&self.keys, Initiation::parse(datagram).unwrap());
         run!(consume);
         let received = consume.finish().unwrap();
-        assert_eq!(received.initiator, self.peer);
+        assert_eq!(received.initiator, self.boringtun.key);
         let ephemeral = EphemeralSecret::generate(&mut self.rng);
         let mut create = CreateResponse::new(received, self.psk.clone(), ephemeral);
         run!(create);
         let (message, established) = create.finish(self.rng.next_u32()).unwrap();
         let mut datagram = message.emit();
-        self.maker.stamp(&self.peer, &mut datagram, NOW);
+        self.maker.stamp(&self.boringtun.key, &mut datagram, NOW);
         (datagram.into(), Session::responder(established))
-    }
-
-    fn boringtun_initiates(&mut self) -> Vec<u8> {
-        sent(self.tunn.format_handshake_initiation(&mut [0; 2_048], true))
-    }
-
-    fn boringtun_receives(&mut self, datagram: &[u8]) -> Outcome {
-        Outcome::of(self.tunn.decapsulate(Some(source().ip()), datagram, &mut [0; 2_048]))
     }
 
     /// Packets of many lengths, both ways.
     fn exchange(&mut self, session: &mut Session) {
         for len in [20, 21, 31, 32, 33, 576, 1_280, 1_420] {
             let packet = ipv4(len);
-            assert_eq!(self.boringtun_receives(&session.seal(&packet)), Outcome::Delivered(packet.clone()));
-            let datagram = sent(self.tunn.encapsulate(&packet, &mut [0; 2_048]));
+            assert_eq!(self.boringtun.receives(&session.seal(&packet)), Outcome::Delivered(packet.clone()));
+            let datagram = self.boringtun.sends(&packet);
             assert_eq!(session.open(&datagram), packet);
         }
     }
 }
 
-/// What boringtun made of a datagram.
-#[derive(Debug, PartialEq)]
-enum Outcome {
-    Nothing,
-    Refused,
-    Answered(Vec<u8>),
-    Delivered(Vec<u8>),
-}
-
-impl Outcome {
-    fn of(result: TunnResult<'_>) -> Self {
-        match result {
-            TunnResult::Done => Self::Nothing,
-            TunnResult::Err(_) => Self::Refused,
-            TunnResult::WriteToNetwork(datagram) => Self::Answered(datagram.to_vec()),
-            TunnResult::WriteToTunnelV4(packet, _) | TunnResult::WriteToTunnelV6(packet, _) => {
-                Self::Delivered(packet.to_vec())
-            }
-        }
-    }
-
-    fn answer(self) -> Vec<u8> {
-        match self {
-            Self::Answered(datagram) => datagram,
-            other => panic!("boringtun answers nothing: {other:?}"),
-        }
-    }
-}
-
-fn sent(result: TunnResult<'_>) -> Vec<u8> {
-    Outcome::of(result).answer()
-}
-
-fn source() -> SocketAddr {
-    "192.0.2.7:40000".parse().unwrap()
-}
-
-/// An IPv4 packet of this length.
-fn ipv4(len: u16) -> Vec<u8> {
-    let mut packet: Vec<u8> = (0..len).map(|i| i as u8).collect();
-    packet[0] = 0x45;
-    packet[2..4].copy_from_slice(&len.to_be_bytes());
-    packet
+fn keys() -> StaticKeys {
+    StaticKeys::new::<Dh>(NodeSecret::from_bytes([0x24; 32]))
 }
 
 /// Just enough of a session to seal and open.
@@ -217,17 +153,15 @@ impl Session {
     }
 }
 
-const PSKS: [Option<[u8; 32]>; 2] = [None, Some([0x5a; 32])];
-
 #[test]
 fn we_initiate_and_packets_go_both_ways() {
     for psk in PSKS {
         let mut pair = Pair::new(psk);
         let (initiation, sent) = pair.initiate();
-        let response = pair.boringtun_receives(&initiation).answer();
+        let response = pair.boringtun.receives(&initiation).answer();
         let mut session = pair.complete(&sent, &response);
         let keepalive = session.seal(&[]);
-        assert_eq!(pair.boringtun_receives(&keepalive), Outcome::Nothing);
+        assert_eq!(pair.boringtun.receives(&keepalive), Outcome::Nothing);
         pair.exchange(&mut session);
     }
 }
@@ -236,9 +170,9 @@ fn we_initiate_and_packets_go_both_ways() {
 fn boringtun_initiates_and_packets_go_both_ways() {
     for psk in PSKS {
         let mut pair = Pair::new(psk);
-        let initiation = pair.boringtun_initiates();
+        let initiation = pair.boringtun.initiates();
         let (response, mut session) = pair.respond(&initiation);
-        let confirmation = pair.boringtun_receives(&response).answer();
+        let confirmation = pair.boringtun.receives(&response).answer();
         assert_eq!(confirmation.len(), DATA_HEADER_LEN + TAG_LEN);
         assert_eq!(session.open(&confirmation), []);
         pair.exchange(&mut session);
@@ -249,27 +183,27 @@ fn boringtun_initiates_and_packets_go_both_ways() {
 fn a_second_handshake_in_the_other_direction_replaces_the_first() {
     let mut pair = Pair::new(None);
     let (initiation, sent) = pair.initiate();
-    let response = pair.boringtun_receives(&initiation).answer();
+    let response = pair.boringtun.receives(&initiation).answer();
     pair.complete(&sent, &response);
-    let initiation = pair.boringtun_initiates();
+    let initiation = pair.boringtun.initiates();
     let (response, mut session) = pair.respond(&initiation);
-    pair.boringtun_receives(&response).answer();
+    pair.boringtun.receives(&response).answer();
     pair.exchange(&mut session);
 }
 
 #[test]
 fn neither_side_accepts_another_preshared_key() {
-    let mut pair = Pair::with_limit(Some([1; 32]), Some([2; 32]), 1_000);
+    let mut pair = Pair::with(Boringtun::new(keys().public(), Some([2; 32])), Some([1; 32]));
     let (initiation, sent) = pair.initiate();
-    let response = pair.boringtun_receives(&initiation).answer();
+    let response = pair.boringtun.receives(&initiation).answer();
     let response = Response::parse(&response).unwrap();
     let mut consume = ConsumeResponse::new(&pair.keys, &sent, pair.psk.clone(), response);
     while consume.step::<RustCrypto>().is_ok_and(|progress| progress == Progress::Again) {}
     assert!(consume.finish().is_none());
 
-    let initiation = pair.boringtun_initiates();
+    let initiation = pair.boringtun.initiates();
     let (response, _) = pair.respond(&initiation);
-    assert_eq!(pair.boringtun_receives(&response), Outcome::Refused);
+    assert_eq!(pair.boringtun.receives(&response), Outcome::Refused);
 }
 
 #[test]
@@ -278,53 +212,53 @@ fn boringtun_refuses_what_was_altered_or_came_before() {
     let (initiation, sent) = pair.initiate();
     let mut altered = initiation.clone();
     altered[100] ^= 1;
-    assert_eq!(pair.boringtun_receives(&altered), Outcome::Refused);
-    let response = pair.boringtun_receives(&initiation).answer();
-    assert_eq!(pair.boringtun_receives(&initiation), Outcome::Refused, "the timestamp is not greater");
+    assert_eq!(pair.boringtun.receives(&altered), Outcome::Refused);
+    let response = pair.boringtun.receives(&initiation).answer();
+    assert_eq!(pair.boringtun.receives(&initiation), Outcome::Refused, "the timestamp is not greater");
     let mut session = pair.complete(&sent, &response);
     let datagram = session.seal(&ipv4(100));
     let mut altered = datagram.clone();
     altered[30] ^= 1;
-    assert_eq!(pair.boringtun_receives(&altered), Outcome::Refused);
-    assert_eq!(pair.boringtun_receives(&datagram), Outcome::Delivered(ipv4(100)));
-    assert_eq!(pair.boringtun_receives(&datagram), Outcome::Refused);
+    assert_eq!(pair.boringtun.receives(&altered), Outcome::Refused);
+    assert_eq!(pair.boringtun.receives(&datagram), Outcome::Delivered(ipv4(100)));
+    assert_eq!(pair.boringtun.receives(&datagram), Outcome::Refused);
 }
 
 #[test]
 fn counters_beyond_32_bits_are_understood() {
     let mut pair = Pair::new(None);
     let (initiation, sent) = pair.initiate();
-    let response = pair.boringtun_receives(&initiation).answer();
+    let response = pair.boringtun.receives(&initiation).answer();
     let mut session = pair.complete(&sent, &response);
     session.counter = (1 << 40) + 3;
-    assert_eq!(pair.boringtun_receives(&session.seal(&ipv4(64))), Outcome::Delivered(ipv4(64)));
+    assert_eq!(pair.boringtun.receives(&session.seal(&ipv4(64))), Outcome::Delivered(ipv4(64)));
 }
 
 #[test]
 fn a_loaded_boringtun_demands_a_cookie_and_then_answers() {
-    let mut pair = Pair::with_limit(None, None, 0);
+    let mut pair = Pair::with(Boringtun::loaded(keys().public()), None);
     let (initiation, _) = pair.initiate();
-    let reply = pair.boringtun_receives(&initiation).answer();
+    let reply = pair.boringtun.receives(&initiation).answer();
     let reply = CookieReply::parse(&reply).unwrap();
     assert_eq!(reply.receiver.to_le_bytes(), initiation[4..8]);
-    let peer = pair.peer;
+    let peer = pair.boringtun.key;
     assert!(pair.maker.consume::<A>(&peer, &reply, NOW));
     let (initiation, sent) = pair.initiate();
-    let response = pair.boringtun_receives(&initiation).answer();
+    let response = pair.boringtun.receives(&initiation).answer();
     pair.complete(&sent, &response);
 }
 
 #[test]
 fn when_we_are_loaded_boringtun_uses_the_cookie_it_is_sent() {
     let mut pair = Pair::new(None);
-    let initiation = pair.boringtun_initiates();
+    let initiation = pair.boringtun.initiates();
     assert!(pair.checker.check_mac1(&initiation));
     assert!(!pair.checker.check_mac2(&initiation, source(), NOW));
     let reply = pair.checker.reply::<A>(&initiation, source(), NOW, &mut pair.rng).unwrap();
-    assert_eq!(pair.boringtun_receives(&reply.emit()), Outcome::Nothing);
-    let initiation = pair.boringtun_initiates();
+    assert_eq!(pair.boringtun.receives(&reply.emit()), Outcome::Nothing);
+    let initiation = pair.boringtun.initiates();
     assert!(pair.checker.check_mac2(&initiation, source(), NOW));
     let (response, mut session) = pair.respond(&initiation);
-    pair.boringtun_receives(&response).answer();
+    pair.boringtun.receives(&response).answer();
     pair.exchange(&mut session);
 }
