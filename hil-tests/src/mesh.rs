@@ -188,11 +188,6 @@ impl Node {
         &self.socket
     }
 
-    /// Puts the daemon's socket at another place; call it while the daemon does not run.
-    pub fn set_socket(&mut self, socket: PathBuf) {
-        self.socket = socket;
-    }
-
     /// Starts the daemon and waits until its socket answers.
     pub fn start(&mut self) -> Result<()> {
         for folder in [&self.state, &self.socket.parent().unwrap_or(&self.socket).to_path_buf()] {

@@ -57,14 +57,7 @@ fn show(options: &Options) -> Result<()> {
     heading("Four machines and a router");
     tell("Each machine is a network namespace of this computer, in a subnet of its own. Only the router joins them:");
     let mut mesh = Mesh::start()?;
-    let mut machines = [mesh.machine("laptop")?, mesh.machine("nas")?, mesh.machine("pi")?];
-    if options.shell {
-        // The usual place, so that `weft status` in the shell needs no option.
-        let [laptop, ..] = &mut machines;
-        laptop.kill()?;
-        laptop.set_socket("/run/weft/weft.sock".into());
-        laptop.start()?;
-    }
+    let machines = [mesh.machine("laptop")?, mesh.machine("nas")?, mesh.machine("pi")?];
     let [laptop, nas, pi] = &machines;
     let name = |host: &str, address: &dyn std::fmt::Display| println!("    {host:<9} {address}");
     println!();
@@ -169,7 +162,9 @@ fn shell(node: &Node) -> Result<()> {
             .chain(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())),
     )?;
     // How the last command of the shell went is no matter of the demo.
-    node.host.command(program).env("PATH", path).env("PS1", "laptop$ ").status().context("cannot start a shell")?;
+    let mut shell = node.host.command(program);
+    shell.env("PATH", path).env("PS1", "laptop$ ").env("WEFT_SOCKET", node.socket());
+    shell.status().context("cannot start a shell")?;
     Ok(())
 }
 

@@ -18,6 +18,8 @@ use crate::workspace::run;
 
 /// Set inside the namespaces.
 const INSIDE: &str = "WEFT_XTASK_SANDBOX";
+/// Temporary files of everything inside: in memory, and gone with the namespaces, however they end.
+const TEMPORARY: &str = "/run/tmp";
 
 /// Where this program lies. The builds that it starts replace its file, so the path is asked for first of all.
 static THIS_PROGRAM: OnceLock<PathBuf> = OnceLock::new();
@@ -54,12 +56,13 @@ pub(crate) fn reexec<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Result
     if !geteuid().is_root() {
         command.args(["--user", "--map-root-user"]);
     }
-    command.arg("--").arg(this).args(arguments).env(INSIDE, "1");
+    command.arg("--").arg(this).args(arguments).env(INSIDE, "1").env("TMPDIR", TEMPORARY);
     let status = command.status().context("cannot start `unshare` of util-linux")?;
     Ok(status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
 }
 
-/// Prepares the inside: an empty /run, so that sockets and namespace names are its own, and loopback up.
+/// Prepares the inside: an empty /run, so that sockets, namespace names and temporary files are its own, and loopback
+/// up.
 pub(crate) fn prepare() -> Result<()> {
     let quiet = |program: &str, arguments: &[&str]| {
         let mut command = Command::new(program);
@@ -67,7 +70,9 @@ pub(crate) fn prepare() -> Result<()> {
         weft_hil::process::output(&mut command)
     };
     quiet("mount", &["-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run"])?;
-    std::fs::create_dir("/run/netns")?;
+    for folder in ["/run/netns", TEMPORARY] {
+        std::fs::create_dir(folder).with_context(|| format!("cannot make {folder}"))?;
+    }
     quiet("ip", &["link", "set", "lo", "up"])?;
     Ok(())
 }

@@ -73,7 +73,8 @@ pub(super) fn prepare(options: &Options) -> Result<ExitCode> {
 pub(super) fn measure(options: &Options) -> Result<ExitCode> {
     sandbox::prepare()?;
     raise_open_files()?;
-    let folder = tempfile::tempdir().context("cannot make a folder for the server")?;
+    // On a disk, since the server waits for it; the sandbox's own temporary files are in memory.
+    let folder = tempfile::tempdir_in(target()).context("cannot make a folder for the server")?;
     heading(&format!("{} nodes, {} of them full", options.nodes, options.full));
     let server = Server::start(folder.path())?;
     let key = folder.path().join("join-key");
@@ -159,9 +160,12 @@ fn millis(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
+fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
+
 fn release(binary: &str) -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
-    target.join("release").join(binary)
+    target().join("release").join(binary)
 }
 
 /// The server under measurement.
