@@ -312,6 +312,16 @@ impl ClientConnection {
         self.is_open() && self.order.network.is_some()
     }
 
+    /// Whether the channel is open and [`Register`](ClientRecord::Register) was not sent yet.
+    pub const fn awaits_register(&self) -> bool {
+        self.is_open() && !self.order.register_sent
+    }
+
+    /// The network that this connection belongs to; `None` before the server registered this node.
+    pub const fn network(&self) -> Option<NetworkId> {
+        self.order.network
+    }
+
     /// Proves in this connection that the node holds `secret`, for `Register` and `RenewNodeKey`; `node` is its
     /// public key. One Diffie-Hellman. `None` before the channel is open.
     ///

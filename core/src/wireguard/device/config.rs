@@ -106,6 +106,7 @@ impl<S: Storage> Device<S> {
             counters: Counters::new(),
             events: EventQueue::new(),
             wall: WallClock::default(),
+            timestamp_floor: UnixTime::default(),
             jitter: Jitter::new(rng),
             last_serial: 0,
             crowded_until: Instant::ZERO,
@@ -114,6 +115,12 @@ impl<S: Storage> Device<S> {
         };
         hash_key.zeroize();
         device
+    }
+
+    /// Sets the least time that initiations are stamped with, for a wall clock that may stand behind what peers have
+    /// seen from this key before.
+    pub const fn set_timestamp_floor(&mut self, floor: UnixTime) {
+        self.timestamp_floor = floor;
     }
 
     /// Sets the inner MTU, which padding does not exceed. Default 1,420.

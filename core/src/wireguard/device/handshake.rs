@@ -164,8 +164,9 @@ impl<S: Storage> Device<S> {
         rng: &mut dyn rand_core::CryptoRng,
     ) -> Option<HandshakeTicket> {
         let keys = self.identity.as_ref()?.keys.clone();
+        let stamp = unix.max(self.timestamp_floor);
         let (peer, known, active) = self.active_at(slot)?;
-        known.last_sent_timestamp = Tai64n::after(known.last_sent_timestamp, unix);
+        known.last_sent_timestamp = Tai64n::after(known.last_sent_timestamp, stamp);
         active.attempt = active.attempt.wrapping_add(1);
         let create = CreateInitiation::new(
             &keys,

@@ -67,6 +67,8 @@ pub struct Device<S: Storage> {
     counters: Counters,
     events: EventQueue,
     wall: WallClock,
+    /// No initiation is stamped earlier.
+    timestamp_floor: UnixTime,
     jitter: Jitter,
     /// Serial of the last session that was begun.
     last_serial: u64,

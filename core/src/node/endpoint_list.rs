@@ -1,0 +1,124 @@
+//! The UDP endpoints at which a peer may be reached, the likeliest first, in a compact form.
+
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// Candidate endpoints of one peer at most.
+pub const MAX_CANDIDATES: usize = 8;
+
+/// One endpoint in 19 bytes instead of 32. Scope ids are not kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Compact {
+    is_v6: bool,
+    address: [u8; 16],
+    port: [u8; 2],
+}
+
+impl Compact {
+    fn new(endpoint: SocketAddr) -> Self {
+        let port = endpoint.port().to_be_bytes();
+        match endpoint.ip().to_canonical() {
+            IpAddr::V4(v4) => Self { is_v6: false, address: v4.to_ipv6_mapped().octets(), port },
+            IpAddr::V6(v6) => Self { is_v6: true, address: v6.octets(), port },
+        }
+    }
+
+    fn endpoint(self) -> SocketAddr {
+        let port = u16::from_be_bytes(self.port);
+        if self.is_v6 {
+            return SocketAddr::new(Ipv6Addr::from(self.address).into(), port);
+        }
+        let [.., a, b, c, d] = self.address;
+        SocketAddr::new(Ipv4Addr::new(a, b, c, d).into(), port)
+    }
+}
+
+/// Up to [`MAX_CANDIDATES`] endpoints without repetition.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EndpointList(heapless::Vec<Compact, MAX_CANDIDATES>);
+
+impl EndpointList {
+    /// No endpoint.
+    pub const fn new() -> Self {
+        Self(heapless::Vec::new())
+    }
+
+    /// The one endpoint that a datagram goes to, whatever it is.
+    pub(super) fn only(endpoint: SocketAddr) -> Self {
+        let mut list = heapless::Vec::new();
+        let _ = list.push(Compact::new(endpoint));
+        Self(list)
+    }
+
+    /// Adds an endpoint at the end. One that no datagram can be sent to is left out, and so is one too many.
+    pub fn push(&mut self, endpoint: SocketAddr) {
+        let compact = Compact::new(endpoint);
+        if is_usable(endpoint) && !self.0.contains(&compact) {
+            let _ = self.0.push(compact);
+        }
+    }
+
+    /// The endpoints in order.
+    pub fn iter(&self) -> impl Iterator<Item = SocketAddr> + '_ {
+        self.0.iter().map(|compact| compact.endpoint())
+    }
+
+    /// The number of endpoints.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl FromIterator<SocketAddr> for EndpointList {
+    fn from_iter<T: IntoIterator<Item = SocketAddr>>(endpoints: T) -> Self {
+        let mut list = Self::new();
+        endpoints.into_iter().for_each(|endpoint| list.push(endpoint));
+        list
+    }
+}
+
+/// Whether a peer can have this endpoint: a port, and an address of one host. A peer's word must not make this node
+/// send to itself or to everybody, and a link-local address of IPv6 means nothing without its interface.
+fn is_usable(endpoint: SocketAddr) -> bool {
+    let usable = match endpoint.ip().to_canonical() {
+        IpAddr::V4(v4) => !(v4.is_unspecified() || v4.is_broadcast() || v4.is_multicast() || v4.is_loopback()),
+        IpAddr::V6(v6) => !(v6.is_unspecified() || v6.is_multicast() || v6.is_loopback() || v6.is_unicast_link_local()),
+    };
+    usable && endpoint.port() != 0
+}
+
+#[cfg(test)]
+mod tests {
+    use std::vec::Vec;
+
+    use super::*;
+
+    fn list(endpoints: &[&str]) -> EndpointList {
+        endpoints.iter().map(|text| text.parse::<SocketAddr>().unwrap()).collect()
+    }
+
+    #[test]
+    fn endpoints_keep_their_order_and_do_not_repeat() {
+        let list = list(&["192.0.2.1:7", "[2001:db8::1]:8", "192.0.2.1:7", "[::ffff:192.0.2.1]:7", "192.0.2.1:9"]);
+        let texts: Vec<SocketAddr> = list.iter().collect();
+        assert_eq!(texts, ["192.0.2.1:7", "[2001:db8::1]:8", "192.0.2.1:9"].map(|text| text.parse().unwrap()));
+    }
+
+    #[test]
+    fn what_no_peer_can_have_is_left_out() {
+        assert!(list(&["0.0.0.0:1", "127.0.0.1:1", "224.0.0.1:1", "255.255.255.255:1", "[::]:1"]).is_empty());
+        assert!(list(&["[::1]:1", "[fe80::1]:1", "[ff02::1]:1", "192.0.2.1:0", "[::ffff:127.0.0.1]:1"]).is_empty());
+    }
+
+    #[test]
+    fn the_list_is_bounded() {
+        let many: EndpointList =
+            (1..=20).map(|port| SocketAddr::new(Ipv4Addr::new(192, 0, 2, 1).into(), port)).collect();
+        assert_eq!(many.len(), MAX_CANDIDATES);
+        assert_eq!(many.iter().next().map(|endpoint| endpoint.port()), Some(1));
+    }
+}

@@ -1,0 +1,193 @@
+//! Peers come, change and go: the only place that keeps the netmap and the device's peers in step.
+//!
+//! A record lives at the slot of its peer in the device. What the server says of a peer is applied to both at once, and a
+//! peer that is gone is gone from both before the call returns, with its sessions.
+
+use super::{Contact, Member, NodeEvent, NodeStorage, PeerRecord, event::Subject, outbox};
+use crate::{
+    control::{
+        Delivery, NodeId, Revision,
+        record::{Peer, PeerStatus},
+    },
+    crypto::Crypto,
+    ip::IpPrefix,
+    time::Instant,
+    wireguard::{Device, PeerId, PeerState},
+};
+
+impl<S: NodeStorage, C: Crypto> Member<S, C> {
+    /// A peer as it is now.
+    pub(super) fn upsert_peer(&mut self, peer: &Peer<'_>, now: Instant) {
+        if self.netmap.own().is_some_and(|own| own.id() == peer.id) {
+            return;
+        }
+        let mut record = PeerRecord::new(peer);
+        record.marked = true;
+        let former = self.netmap.slot_of(record.id());
+        if let Some(former) = former.and_then(|slot| self.netmap.at(slot)) {
+            record.keep_status_of(former);
+        }
+        // Whoever else had this key has it no more: one node's key is never another's.
+        let holder = self.device.peer_by_key(record.key()).map(|holder| holder.slot() as usize);
+        if let Some(other) = holder.filter(|slot| Some(*slot) != former).and_then(|slot| self.netmap.at(slot)) {
+            self.remove_peer(other.id());
+        }
+        let rekeyed = former.filter(|slot| self.netmap.at(*slot).is_some_and(|former| former.key() != record.key()));
+        let mut was_live = false;
+        if let Some(slot) = rekeyed {
+            was_live = self.is_live(record.id(), now);
+            self.drop_slot(slot);
+        }
+        let Some(device_peer) = self.add_to_device(&record) else {
+            self.events.health |= self.health.set(
+                Subject::NetmapFull,
+                "This node knows as many peers as it has room for; peers beyond that are not reachable from here.",
+            );
+            return;
+        };
+        self.configure(device_peer, &record, former.is_some() && rekeyed.is_none());
+        let id = record.id();
+        if self.netmap.put(device_peer.slot() as usize, record).is_err() {
+            self.device.remove_peer(device_peer);
+            return;
+        }
+        self.events.peer(NodeEvent::PeerUpserted(id));
+        self.keep_netmap_soon(now);
+        if was_live {
+            self.contacts.resume_at(id, now + super::reach::REKEYED_DELAY);
+        }
+    }
+
+    /// Adds a peer to the device, making room for it where it has to and may.
+    fn add_to_device(&mut self, record: &PeerRecord) -> Option<PeerId> {
+        loop {
+            match self.device.add_peer(record.key()) {
+                Ok(peer) => return Some(peer),
+                Err(crate::wireguard::AddPeerError::Full) if self.make_room() => {}
+                Err(_) => return None,
+            }
+        }
+    }
+
+    /// Where peers come on demand, the one that is not in contact, or was used the longest time ago and has no
+    /// session, makes room for the one that was asked for.
+    fn make_room(&mut self) -> bool {
+        if self.netmap.own().is_none_or(|own| own.delivery() != Delivery::OnDemand) {
+            return false;
+        }
+        let stranger = self.netmap.peers().map(PeerRecord::id).find(|id| self.contacts.get(*id).is_none());
+        let idlest = || {
+            let idle = self.contacts.iter().filter(|contact| !contact.had_session);
+            idle.min_by_key(|contact| contact.used).map(|contact| contact.id)
+        };
+        let Some(id) = stranger.or_else(idlest) else { return false };
+        self.remove_peer(id);
+        outbox::add(&mut self.outbox.unheld, id);
+        true
+    }
+
+    /// Gives the device what the record says of a peer.
+    fn configure(&mut self, device_peer: PeerId, record: &PeerRecord, known: bool) {
+        let same_addresses = known
+            && self
+                .netmap
+                .at(device_peer.slot() as usize)
+                .is_some_and(|former| former.addresses().eq(record.addresses()));
+        if !same_addresses {
+            self.device.clear_allowed_ips(device_peer);
+            for address in record.addresses() {
+                // Full only where the storage has fewer than two nodes for each address; the peer is then not reachable.
+                let _ = self.device.add_allowed_ip(device_peer, IpPrefix::host(address));
+            }
+        }
+        self.device.set_not_after(device_peer, record.key_expiry());
+    }
+
+    /// A peer is gone. Its sessions are wiped before this returns.
+    pub(super) fn remove_peer(&mut self, id: NodeId) {
+        if let Some(slot) = self.netmap.slot_of(id) {
+            self.drop_slot(slot);
+            self.end_contact(id);
+            self.events.peer(NodeEvent::PeerRemoved(id));
+            // At once: a restart must not bring it back.
+            self.events.persist_netmap = true;
+        }
+    }
+
+    fn drop_slot(&mut self, slot: usize) {
+        if let Some(record) = self.netmap.take(slot)
+            && let Some(device_peer) = self.device.peer_by_key(record.key())
+        {
+            self.device.remove_peer(device_peer);
+        }
+    }
+
+    /// The snapshot is whole: whoever it did not name is gone.
+    pub(super) fn end_snapshot(&mut self, revision: Revision, now: Instant) {
+        let mut from = 0;
+        while let Some(slot) = self.netmap.unmarked(from) {
+            if let Some(id) = self.netmap.at(slot).map(PeerRecord::id) {
+                self.remove_peer(id);
+            }
+            from = slot + 1;
+        }
+        self.netmap.set_revision(Some(revision));
+        self.events.snapshot_done = true;
+        self.keep_netmap_soon(now);
+    }
+
+    /// Empties the device of the netmap's peers.
+    pub(super) fn clear_peers(&mut self) {
+        for slot in 0..self.netmap.capacity() {
+            self.drop_slot(slot);
+        }
+    }
+
+    /// How a peer is now.
+    pub(super) fn peer_status(&mut self, status: &PeerStatus<'_>, now: Instant) {
+        let Some(slot) = self.netmap.slot_of(status.id) else { return };
+        if let Some(record) = self.netmap.at_mut(slot) {
+            record.set_status(status);
+        }
+        if self.contacts.get(status.id).is_some() {
+            self.candidates_changed(status, now);
+        } else if self.status_waiting > 0 {
+            self.status_waiting -= 1;
+            self.events.status_done |= self.status_waiting == 0 && self.outbox.status == outbox::StatusWalk::Idle;
+        } else {
+            outbox::add(&mut self.outbox.unwatch, status.id);
+        }
+    }
+
+    /// The handle of a peer in the device.
+    pub(super) fn device_peer(&self, id: NodeId) -> Option<PeerId> {
+        self.device.peer_by_key(self.netmap.by_id(id)?.key())
+    }
+
+    /// The id of a peer of the device.
+    pub(super) fn id_of(&self, device_peer: PeerId) -> Option<NodeId> {
+        self.netmap.at(device_peer.slot() as usize).map(PeerRecord::id)
+    }
+
+    /// Whether there is a session with a peer that can send.
+    pub(super) fn is_live(&self, id: NodeId, now: Instant) -> bool {
+        self.device_peer(id).is_some_and(|peer| is_established(&self.device, peer, now))
+    }
+
+    /// As [`Self::is_live`], for use while the contacts are borrowed.
+    pub(super) fn live_in<'a>(
+        device: &'a Device<S::Device>,
+        netmap: &'a super::Netmap<S::Peers, S::Ids>,
+        now: Instant,
+    ) -> impl Fn(&Contact) -> bool + 'a {
+        move |contact| {
+            let record = netmap.by_id(contact.id);
+            let peer = record.and_then(|record| device.peer_by_key(record.key()));
+            peer.is_some_and(|peer| is_established(device, peer, now))
+        }
+    }
+}
+
+fn is_established<D: crate::wireguard::storage::Storage>(device: &Device<D>, peer: PeerId, now: Instant) -> bool {
+    device.peer(peer, now).is_some_and(|view| view.state == PeerState::Established)
+}
