@@ -30,6 +30,7 @@ fn every_target_has_a_body_and_a_corpus() {
 }
 
 #[test]
+#[expect(clippy::print_stdout, reason = "shown only where the test fails")]
 fn the_committed_corpus_passes() {
     for (target, _) in fuzz::TARGETS {
         let corpus = folder("corpus").join(target);
