@@ -55,6 +55,8 @@ pub(crate) struct Timers {
     last_handshake_sent: Option<Instant>,
     /// Data came in while the passive keepalive was already armed.
     needs_another_keepalive: bool,
+    /// The passive keepalive is on its way out, and another is armed behind it.
+    another_keepalive_follows: bool,
     /// The receive side has asked for a new session once in this one.
     sent_last_minute_handshake: bool,
 }
@@ -65,6 +67,7 @@ impl Timers {
         series_began: None,
         last_handshake_sent: None,
         needs_another_keepalive: false,
+        another_keepalive_follows: false,
         sent_last_minute_handshake: false,
     };
 
@@ -117,8 +120,11 @@ impl Timers {
     }
 
     /// Anything authenticated went out: data, keepalive or handshake message.
-    pub(crate) fn any_authenticated_packet_sent(&mut self) {
-        self.disarm(Timer::Keepalive);
+    pub(crate) fn any_authenticated_packet_sent(&mut self, now: Instant) {
+        match core::mem::take(&mut self.another_keepalive_follows) {
+            true => self.arm(Timer::Keepalive, now + KEEPALIVE_TIMEOUT),
+            false => self.disarm(Timer::Keepalive),
+        }
     }
 
     /// Anything authenticated came in.
@@ -134,11 +140,9 @@ impl Timers {
         }
     }
 
-    /// The passive keepalive was due and went out; data that came in meanwhile deserves another.
-    pub(crate) fn keepalive_due(&mut self, now: Instant) {
-        if core::mem::take(&mut self.needs_another_keepalive) {
-            self.arm(Timer::Keepalive, now + KEEPALIVE_TIMEOUT);
-        }
+    /// The passive keepalive is due and goes out; data that came in meanwhile deserves another.
+    pub(crate) fn keepalive_due(&mut self) {
+        self.another_keepalive_follows = core::mem::take(&mut self.needs_another_keepalive);
     }
 
     /// An initiation is tried: the next try follows unless an answer comes first. The series ends exactly
@@ -173,6 +177,7 @@ impl Timers {
         self.disarm(Timer::Initiate);
         self.disarm(Timer::Retransmit);
         self.needs_another_keepalive = false;
+        self.another_keepalive_follows = false;
         self.series_began = None;
         if !self.is_armed(Timer::ZeroKey) {
             self.session_derived(now);

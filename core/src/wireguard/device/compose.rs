@@ -194,12 +194,14 @@ impl<S: Storage> Device<S> {
             HandshakeBegin::Drop(reason) => return Received::Drop(reason),
         };
         let done = self.run::<C>(ticket, now).and_then(|ticket| {
-            let peer = ticket.peer().ok_or(DropReason::UnknownPeer)?;
+            let peer = ticket.peer();
             self.commit_handshake(ticket, now, unix, rng, datagram).map(|transmit| (peer, transmit))
         });
         match done {
             Ok((_, Some(transmit))) => Received::Transmit(transmit),
-            Ok((peer, None)) => Received::Taken(peer),
+            Ok((Some(peer), None)) => Received::Taken(peer),
+            // A ticket that was committed knows its peer.
+            Ok((None, None)) => Received::Drop(DropReason::UnknownPeer),
             Err(reason) => Received::Drop(reason),
         }
     }

@@ -369,7 +369,7 @@ impl<S: Storage> Device<S> {
         let Some((_, known, active)) = self.active_at(slot) else { return };
         known.sent_bytes = known.sent_bytes.saturating_add(len as u64);
         active.timers.handshake_message_sent(now);
-        active.timers.any_authenticated_packet_sent();
+        active.timers.any_authenticated_packet_sent(now);
         active.timers.any_authenticated_packet_traversal(now, known.persistent_keepalive());
         self.active.reschedule(slot);
     }

@@ -94,7 +94,7 @@ impl<S: Storage> Device<S> {
             return;
         }
         active.owes_confirmation = false;
-        active.timers.any_authenticated_packet_sent();
+        active.timers.any_authenticated_packet_sent(now);
         active.timers.any_authenticated_packet_traversal(now, interval);
         if outcome.data > 0 {
             active.last_used = now;

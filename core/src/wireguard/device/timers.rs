@@ -62,7 +62,7 @@ impl<S: Storage> Device<S> {
             }
             Timer::Flush => self.flush(slot, now),
             Timer::Keepalive => {
-                active.timers.keepalive_due(now);
+                active.timers.keepalive_due();
                 self.keepalive(slot, now, true)
             }
             Timer::PersistentKeepalive => {

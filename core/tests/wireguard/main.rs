@@ -1,0 +1,10 @@
+//! The device's behaviour, seen from outside: nodes on a virtual clock.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+
+#[path = "../harness/mod.rs"]
+mod harness;
+
+mod data_path;
+mod sessions;
+mod timers;
