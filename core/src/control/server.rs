@@ -179,6 +179,7 @@ impl ServerConnection {
     fn receive_frame<C: Crypto>(&mut self, input: &mut &[u8], now: Instant) -> Result<Option<usize>, ServerError> {
         while !input.is_empty() {
             match &mut self.state {
+                _ if self.phase == Phase::Failed => return Err(ServerError::Closed),
                 State::Handshake(responder) => {
                     if responder.needs_step() {
                         return Err(ServerError::OutOfOrder);
@@ -190,7 +191,6 @@ impl ServerConnection {
                     return Ok(None);
                 }
                 State::Open { message: Some(_), .. } => return Err(ServerError::OutOfOrder),
-                State::Open { .. } if self.phase == Phase::Failed => return Err(ServerError::Closed),
                 State::Open { receive, .. } => {
                     let Some(content) = self.reader.read(input).map_err(|_| ServerError::BadFrame)? else {
                         return Ok(None);
@@ -326,10 +326,10 @@ impl ServerConnection {
 
     /// Ends the reading. After an error that the node may be told of, that can still be sent; after others nothing.
     fn fail(&mut self, error: ServerError) -> ServerError {
-        if error.code().is_some() {
-            self.phase = Phase::Failed;
-        } else if !matches!(self.state, State::Refusing) {
-            self.state = State::Closed;
+        match error {
+            ServerError::Closed | ServerError::HandshakeFailed => {}
+            _ if error.code().is_some() => self.phase = Phase::Failed,
+            _ => self.state = State::Closed,
         }
         error
     }

@@ -4,6 +4,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod connection;
+mod join_key;
+mod liveness;
+mod netmap_order;
 mod pair;
+mod records;
+mod rogue;
 mod samples;
+mod threats;
+mod upgrade;
 mod vectors;

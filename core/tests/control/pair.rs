@@ -4,6 +4,7 @@ use weft_core::{
     control::{
         ClientConfig, ClientConnection, ClientError, ClientRecord, Delivery, InstanceId, MAX_FRAME, NetworkId, NodeId,
         Revision, ServerConnection, ServerError, ServerRecord,
+        proof::NodeKeyProof,
         record::{Register, Registered, SelfInfo, Text},
         upgrade::{Accepted, UpgradeRefusal, negotiate},
     },
@@ -167,7 +168,12 @@ impl Pair {
 
     /// Halves whose channel is open.
     pub(crate) fn open() -> Self {
-        let mut pair = Self::upgraded();
+        Self::upgraded().opened()
+    }
+
+    /// Does the handshake.
+    pub(crate) fn opened(self) -> Self {
+        let mut pair = self;
         assert_eq!(client_steps(&mut pair.client), Ok(3));
         let message = client_transmit(&mut pair.client, pair.now);
         assert_eq!(pair.give_server(&message), Ok(None));
@@ -195,10 +201,15 @@ impl Pair {
         pair
     }
 
+    /// The client's proof of its node key.
+    pub(crate) fn register_proof(&self) -> NodeKeyProof {
+        self.client.prove_node_key::<X25519>(&node_secret(), &node_key()).unwrap().unwrap()
+    }
+
     pub(crate) fn register(&self, resume: Option<Revision>) -> Register<'static> {
         Register {
             node_key: node_key(),
-            proof: self.client.prove_node_key::<X25519>(&node_secret(), &node_key()).unwrap().unwrap(),
+            proof: self.register_proof(),
             join_secret: None,
             instance: InstanceId(5),
             hostname: text("laptop"),

@@ -21,6 +21,7 @@
 
 mod error_code;
 mod list;
+mod shape;
 mod to_node;
 mod to_server;
 mod value;
@@ -128,20 +129,21 @@ macro_rules! records {
             /// # Errors
             /// [`Malformed`] where they are not exactly one record.
             pub fn decode(bytes: &'a [u8]) -> Result<(NetworkId, Option<Self>), Malformed> {
+                shape::check(bytes)?;
                 let mut d = Decoder::new(bytes);
                 if d.array().map_err(|_| Malformed)? != Some(3) {
                     return Err(Malformed);
                 }
                 let number = d.u16().map_err(|_| Malformed)?;
                 let network = d.decode().map_err(|_| Malformed)?;
+                let body = d.position();
+                skip_body(&mut d)?;
+                d.set_position(body);
                 let record = match number {
                     $($number => Some(Self::$variant(d.decode().map_err(|_| Malformed)?)),)+
-                    _ => {
-                        d.map().map_err(|_| Malformed)?.ok_or(Malformed).and_then(|entries| skip(&mut d, entries))?;
-                        None
-                    }
+                    _ => None,
                 };
-                if d.position() == bytes.len() { Ok((network, record)) } else { Err(Malformed) }
+                Ok((network, record))
             }
         }
 
@@ -165,8 +167,9 @@ pub fn peek(bytes: &[u8]) -> Result<u16, Malformed> {
     }
 }
 
-/// Skips the keys and values of a map with so many entries.
-fn skip(d: &mut Decoder<'_>, entries: u64) -> Result<(), Malformed> {
+/// Skips a body: a map with unsigned keys.
+fn skip_body(d: &mut Decoder<'_>) -> Result<(), Malformed> {
+    let entries = d.map().map_err(|_| Malformed)?.ok_or(Malformed)?;
     for _ in 0..entries {
         d.u64().map_err(|_| Malformed)?;
         d.skip().map_err(|_| Malformed)?;
