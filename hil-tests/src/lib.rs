@@ -9,6 +9,7 @@
 //! | [`mesh`] | a control server and nodes in a lab, driven by their command lines |
 //! | [`capture`] | a packet capture and what is in it |
 //! | [`file_server`] | a web server of one file |
+//! | [`proxy`] | somebody in the middle of TCP connections |
 //! | [`process`] | a daemon in a namespace, with its log, gone when dropped |
 //! | [`wait`] | waiting for a condition, with a deadline and a sentence |
 //! | [`swarm`] | thousands of simulated nodes |
@@ -23,6 +24,7 @@ pub mod lab;
 pub mod mesh;
 pub mod netns;
 pub mod process;
+pub mod proxy;
 pub mod requirement;
 pub mod suite;
 pub mod swarm;

@@ -17,11 +17,14 @@ use crate::{
     binaries,
     lab::{Host, Lab},
     process::{Daemon, output},
+    proxy::{self, Proxy},
     wait,
 };
 
 /// The control server's TCP port.
 pub const CONTROL_PORT: u16 = 8080;
+/// The TCP port of whoever stands between the nodes and the server.
+const PROXY_PORT: u16 = 8081;
 /// How long a daemon may take to answer its first call.
 pub const START_LIMIT: Duration = Duration::from_secs(20);
 
@@ -36,6 +39,15 @@ pub struct Mesh {
     data: PathBuf,
     daemon: Option<Daemon>,
     folder: TempDir,
+    proxy: Option<Proxy>,
+    disk: Option<Disk>,
+}
+
+/// The size of a file system in memory, in kilobytes, that a daemon keeps its files on.
+#[derive(Clone, Copy, Debug)]
+pub struct Disk {
+    /// Kilobytes.
+    pub kilobytes: u32,
 }
 
 /// A node: a host with a `weft` daemon.
@@ -47,17 +59,36 @@ pub struct Node {
     state: PathBuf,
     socket: PathBuf,
     daemon: Option<Daemon>,
+    disk: Option<Disk>,
 }
 
 impl Mesh {
     /// A network with a running control server and the user `ada`.
     pub fn start() -> Result<Self> {
+        Self::set_up(None, None)
+    }
+
+    /// The same with somebody between the nodes and the server.
+    pub fn start_behind_proxy(edit: proxy::Edit) -> Result<Self> {
+        Self::set_up(Some(edit), None)
+    }
+
+    /// The same with the server on a small disk of its own, which is gone with the server.
+    pub fn start_on_disk(disk: Disk) -> Result<Self> {
+        Self::set_up(None, Some(disk))
+    }
+
+    fn set_up(edit: Option<proxy::Edit>, disk: Option<Disk>) -> Result<Self> {
         let mut lab = Lab::new()?;
         let host = lab.host("control")?;
         // Not in the build folder: the path of a Unix socket has at most 107 bytes.
         let folder = tempfile::Builder::new().prefix("weft-").tempdir().context("cannot make a folder for the mesh")?;
         let data = folder.path().join("control");
-        let mut mesh = Self { lab, host, data, daemon: None, folder };
+        let proxy = edit.map(|edit| {
+            let server = (host.ipv4(), CONTROL_PORT).into();
+            Proxy::start(&host, (host.ipv4(), PROXY_PORT).into(), server, edit)
+        });
+        let mut mesh = Self { lab, host, data, daemon: None, folder, proxy: proxy.transpose()?, disk };
         mesh.start_server()?;
         mesh.admin(&["user", "create", "ada"])?;
         Ok(mesh)
@@ -83,11 +114,16 @@ impl Mesh {
         (self.host.ipv4(), CONTROL_PORT).into()
     }
 
-    /// The command that serves this mesh, without the namespace.
-    pub fn serve_command(&self) -> Result<Command> {
-        let mut command = self.host.command(binaries::weft_control()?);
+    /// Who stands between the nodes and the server, in a mesh that was started so.
+    pub fn proxy(&self) -> Result<&Proxy> {
+        self.proxy.as_ref().ok_or_else(|| anyhow!("there is no proxy in this mesh"))
+    }
+
+    fn serve_command(&self) -> Result<Command> {
+        let mut command = command_on_disk(&self.host, &binaries::weft_control()?, &self.data, self.disk)?;
         command.args(["serve", "--data"]).arg(&self.data).args(["--listen", &format!("0.0.0.0:{CONTROL_PORT}")]);
-        command.args(["--url", &format!("http://{}", self.server_address())]);
+        let port = if self.proxy.is_some() { PROXY_PORT } else { CONTROL_PORT };
+        command.args(["--url", &format!("http://{}:{port}", self.host.ipv4())]);
         Ok(command)
     }
 
@@ -136,7 +172,11 @@ impl Mesh {
 
     /// A call of the server's command line.
     pub fn admin_command(&self, arguments: &[&str]) -> Result<Command> {
-        let mut command = self.host.command(binaries::weft_control()?);
+        let program = binaries::weft_control()?;
+        let mut command = match (&self.daemon, self.disk) {
+            (Some(daemon), Some(_)) => daemon.command_beside(program),
+            _ => self.host.command(program),
+        };
         command.arg("--data").arg(&self.data).args(arguments);
         Ok(command)
     }
@@ -151,6 +191,15 @@ impl Mesh {
 
     /// Adds a machine with a running daemon that has not joined yet.
     pub fn machine(&mut self, name: &str) -> Result<Node> {
+        self.machine_on(name, None)
+    }
+
+    /// The same with the daemon's state on a small disk of its own, which is gone with the daemon.
+    pub fn machine_on_disk(&mut self, name: &str, disk: Disk) -> Result<Node> {
+        self.machine_on(name, Some(disk))
+    }
+
+    fn machine_on(&mut self, name: &str, disk: Option<Disk>) -> Result<Node> {
         let host = self.lab.host(name)?;
         let folder = self.folder.path().join(name);
         let mut node = Node {
@@ -159,6 +208,7 @@ impl Mesh {
             state: folder.join("state"),
             socket: folder.join("weft.sock"),
             daemon: None,
+            disk,
         };
         node.start()?;
         Ok(node)
@@ -194,7 +244,7 @@ impl Node {
             std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
         }
         std::fs::set_permissions(&self.state, Permissions::from_mode(0o700))?;
-        let mut command = self.host.command(binaries::weft()?);
+        let mut command = command_on_disk(&self.host, &binaries::weft()?, &self.state, self.disk)?;
         command.args(["daemon", "--state"]).arg(&self.state).arg("--socket").arg(&self.socket);
         let mut daemon = Daemon::spawn(&format!("weft daemon on {}", self.name), &mut command)?;
         wait::for_ok(&format!("the daemon on {} to answer", self.name), START_LIMIT, || {
@@ -285,6 +335,16 @@ impl Node {
             self.host.run("ping", &["-n", "-c", "1", "-W", "0.5", &address]).map(drop)
         })
     }
+}
+
+/// A command whose files in `folder` are on a disk of their own, in memory, where one is asked for.
+fn command_on_disk(host: &Host, program: &Path, folder: &Path, disk: Option<Disk>) -> Result<Command> {
+    let Some(Disk { kilobytes }) = disk else { return Ok(host.command(program)) };
+    std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let script = format!("mount -t tmpfs -o size={kilobytes}k,mode=700 tmpfs \"$0\" && exec \"$@\"");
+    let mut command = host.command("unshare");
+    command.args(["--mount", "--", "sh", "-c", &script]).arg(folder).arg(program);
+    Ok(command)
 }
 
 fn first_label(node: &Value) -> &str {

@@ -91,6 +91,13 @@ impl Daemon {
         self.child.id()
     }
 
+    /// A command that will run where the daemon does: in its network namespace, and with what it sees mounted.
+    pub fn command_beside(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = Command::new("nsenter");
+        command.args(["--target", &self.pid().to_string(), "--mount", "--net", "--"]).arg(program);
+        command
+    }
+
     /// Everything that it printed so far, both outputs interleaved by line.
     pub fn log(&self) -> String {
         self.log.lines().join("\n")

@@ -8,8 +8,9 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use weft_hil::{
-    mesh::{Mesh, Node},
-    process::{Daemon, raise_open_files, refusal},
+    mesh::{Disk, Mesh, Node},
+    process::{Daemon, output, raise_open_files, refusal},
+    proxy,
     requirement::{PING, Requirement},
     suite::Suite,
     wait,
@@ -34,6 +35,10 @@ fn main() -> std::process::ExitCode {
         .test("a_name_that_is_taken_gets_a_number", MESH, a_name_that_is_taken)
         .test("garbage_on_both_ports_changes_nothing", MESH, garbage)
         .test("ten_thousand_half_open_connections_cost_bounded_memory", SERVER, half_open_connections)
+        .test("a_replayed_connection_changes_nothing", MESH, a_replayed_connection)
+        .test("a_version_changed_on_the_way_is_noticed", MESH, a_changed_version)
+        .test("a_full_disk_of_the_server_loses_nothing_acknowledged", SERVER, a_full_disk_of_the_server)
+        .test("a_node_on_a_full_disk_goes_on_and_says_so", MESH, a_full_disk_of_a_node)
         .run()
 }
 
@@ -190,6 +195,90 @@ fn half_open_connections() -> Result<()> {
     let key = mesh.join_key(&[])?;
     ensure!(!key.is_empty());
     Ok(())
+}
+
+fn a_replayed_connection() -> Result<()> {
+    let mut mesh = Mesh::start_behind_proxy(|_| {})?;
+    let node = mesh.machine("nas")?;
+    node.join(&mesh.join_key(&["--reusable"])?)?;
+    let recorded = mesh.proxy()?.sent(0).context("the node did not connect through the proxy")?;
+    ensure!(recorded.len() > 300, "only {} bytes were recorded", recorded.len());
+    let before = mesh.admin_json(&["node", "list"])?;
+    let attacker = mesh.lab.host("attacker")?;
+    // As it was, and once more without its end.
+    for length in [recorded.len(), recorded.len() - 1] {
+        let bytes = recorded.get(..length).unwrap_or_default().to_vec();
+        proxy::replay(&attacker, mesh.server_address(), bytes)?;
+    }
+    let after = mesh.admin_json(&["node", "list"])?;
+    let (before, after) = (node_ids(&before), node_ids(&after));
+    ensure!(before == after && before.len() == 1, "the nodes were {before:?} and are {after:?}");
+    ensure!(node.is_connected()?, "the replay cost the node its connection");
+    ensure!(node.health()?.is_empty(), "the replay worries the node: {:?}", node.health()?);
+    Ok(())
+}
+
+fn node_ids(list: &serde_json::Value) -> Vec<String> {
+    list.as_array().into_iter().flatten().filter_map(|node| node.get("id")).map(ToString::to_string).collect()
+}
+
+fn a_changed_version() -> Result<()> {
+    let mut mesh = Mesh::start_behind_proxy(|bytes| {
+        let offer = b"Weft-Version: 1-1";
+        if let Some(at) = bytes.windows(offer.len()).position(|window| window == offer)
+            && let Some(last) = bytes.get_mut(at + offer.len() - 1)
+        {
+            *last = b'9';
+        }
+    })?;
+    let node = mesh.machine("nas")?;
+    refused(&node, &mesh.join_key(&[])?)?;
+    ensure!(node_ids(&mesh.admin_json(&["node", "list"])?).is_empty(), "a node joined over an altered request");
+    Ok(())
+}
+
+/// Fills the disk that a daemon has mounted at `folder`.
+fn fill(daemon: &Daemon, folder: &std::path::Path) -> Result<()> {
+    let mut dd = daemon.command_beside("dd");
+    dd.arg("if=/dev/zero").arg(format!("of={}", folder.join("filler").display())).args(["bs=4096", "status=none"]);
+    ensure!(!dd.status()?.success(), "the disk cannot be filled");
+    Ok(())
+}
+
+fn a_full_disk_of_the_server() -> Result<()> {
+    let mut mesh = Mesh::start_on_disk(Disk { kilobytes: 4_096 })?;
+    let data = mesh.data().to_path_buf();
+    fill(mesh.server()?, &data)?;
+    let mut acknowledged = Vec::new();
+    let sentence = loop {
+        let name = format!("user-{}", acknowledged.len());
+        if mesh.admin(&["user", "create", &name]).is_ok() {
+            acknowledged.push(name);
+            ensure!(acknowledged.len() < 5_000, "5,000 users were created on a full disk");
+        } else {
+            break refusal(&mut mesh.admin_command(&["user", "create", &name])?, LIMIT)?;
+        }
+    };
+    names(&sentence, "full")?;
+    output(mesh.server()?.command_beside("rm").arg(data.join("filler")))?;
+    mesh.admin(&["user", "create", "after"])?;
+    let listed = mesh.admin(&["user", "list"])?;
+    let listed: Vec<&str> = listed.split_whitespace().collect();
+    let lost: Vec<&String> = acknowledged.iter().filter(|name| !listed.contains(&name.as_str())).collect();
+    ensure!(lost.is_empty(), "acknowledged and lost: {lost:?}");
+    Ok(())
+}
+
+fn a_full_disk_of_a_node() -> Result<()> {
+    let mut mesh = Mesh::start()?;
+    let mut nas = mesh.machine_on_disk("nas", Disk { kilobytes: 256 })?;
+    nas.join(&mesh.join_key(&[])?)?;
+    let state = nas.state().to_path_buf();
+    fill(nas.daemon()?, &state)?;
+    let laptop = mesh.node("laptop")?;
+    nas.reaches(laptop.mesh_ipv4()?, LIMIT)?;
+    let said = || nas.health().is_ok_and(|sentences| sentences.iter().any(|sentence| sentence.contains("space")));
+    wait::until("a sentence about the full disk in the status", LIMIT, said)
 }
 
 fn resident(daemon: &Daemon) -> Result<u64> {
