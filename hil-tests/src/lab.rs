@@ -10,6 +10,7 @@
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     ops::Deref,
+    sync::Arc,
 };
 
 use anyhow::Result;
@@ -26,7 +27,7 @@ pub struct Lab {
 /// A host of a [`Lab`]: a namespace with one uplink, `eth0`.
 #[derive(Debug)]
 pub struct Host {
-    netns: Netns,
+    netns: Arc<Netns>,
     subnet: u8,
 }
 
@@ -46,7 +47,7 @@ impl Lab {
 
     /// Adds a host in a subnet of its own, with default routes through the router.
     pub fn host(&mut self, name: &str) -> Result<Host> {
-        let mut host = Host { netns: Netns::new(name)?, subnet: 0 };
+        let mut host = Host { netns: Arc::new(Netns::new(name)?), subnet: 0 };
         self.plug(&mut host)?;
         Ok(host)
     }
@@ -62,7 +63,7 @@ impl Lab {
         let subnet = self.subnets;
         let port = format!("net{subnet}");
         self.router.ip(&format!("link add {port} type veth peer name eth0 netns {}", host.name()))?;
-        for (netns, device, end) in [(&self.router, port.as_str(), 1), (&host.netns, "eth0", 2)] {
+        for (netns, device, end) in [(&self.router, port.as_str(), 1), (&*host.netns, "eth0", 2)] {
             // Without `nodad` an IPv6 address is not usable for its first second.
             netns.ip(&format!("addr add {}/24 dev {device}", ipv4(subnet, end)))?;
             netns.ip(&format!("addr add {}/64 dev {device} nodad", ipv6(subnet, end)))?;
@@ -78,6 +79,11 @@ impl Lab {
 }
 
 impl Host {
+    /// Its namespace, for what lives in it and goes along when it moves.
+    pub fn namespace(&self) -> Arc<Netns> {
+        self.netns.clone()
+    }
+
     /// Its IPv4 address on the lab's network.
     pub fn ipv4(&self) -> Ipv4Addr {
         ipv4(self.subnet, 2)

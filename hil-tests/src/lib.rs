@@ -10,6 +10,8 @@
 //! | [`capture`] | a packet capture and what is in it |
 //! | [`file_server`] | a web server of one file |
 //! | [`proxy`] | somebody in the middle of TCP connections |
+//! | [`wireguard`] | a WireGuard device of any implementation, driven by `wg(8)` |
+//! | [`transfer`] | a large transfer by TCP, both ways |
 //! | [`process`] | a daemon in a namespace, with its log, gone when dropped |
 //! | [`wait`] | waiting for a condition, with a deadline and a sentence |
 //! | [`swarm`] | thousands of simulated nodes |
@@ -28,4 +30,6 @@ pub mod proxy;
 pub mod requirement;
 pub mod suite;
 pub mod swarm;
+pub mod transfer;
 pub mod wait;
+pub mod wireguard;
