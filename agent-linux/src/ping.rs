@@ -5,7 +5,7 @@
 
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     time::Duration,
 };
 
@@ -96,21 +96,10 @@ fn is_reply(from: IpAddr, packet: &[u8], sequence: u16, token: &[u8; TOKEN_LEN])
     }
 }
 
-/// Which of a node's addresses to ping: the first that this machine has a route to, IPv4 first.
-pub fn choose(addresses: &[IpAddr]) -> Option<IpAddr> {
-    addresses.iter().copied().find(|address| {
-        let unspecified = match address {
-            IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-            IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-        };
-        // Connecting a datagram socket sends nothing and asks the routing tables everything.
-        let socket = std::net::UdpSocket::bind(SocketAddr::new(unspecified, 0));
-        socket.and_then(|socket| socket.connect(SocketAddr::new(*address, 9))).is_ok()
-    })
-}
-
 #[cfg(test)]
 mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
     use super::*;
 
     const V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);

@@ -168,6 +168,15 @@ impl StateDirectory {
         }
     }
 
+    /// The error for a file whose content makes no sense.
+    ///
+    /// # Errors
+    /// [`OpenError::Damaged`] where `decoded` is an error.
+    pub fn parse<T, E: std::fmt::Display>(&self, file: File, decoded: Result<T, E>) -> Result<T, OpenError> {
+        let path = || self.directory.join(file.name());
+        decoded.map_err(|error| OpenError::Damaged { path: path(), reason: error.to_string() })
+    }
+
     /// Replaces a file.
     ///
     /// # Errors

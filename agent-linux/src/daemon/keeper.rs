@@ -59,6 +59,8 @@ pub(super) struct Keeper {
 struct Shared {
     pending: std::cell::RefCell<Pending>,
     wake: Notify,
+    /// An attempt has ended.
+    told: Notify,
 }
 
 impl Keeper {
@@ -92,6 +94,16 @@ impl Keeper {
     /// The sentence of the last failure; none where everything is written or under way for the first time.
     pub(super) fn failure(&self) -> Option<String> {
         self.progress.borrow().as_ref().and_then(|result| result.as_ref().err().cloned())
+    }
+
+    /// Whether everything is on the disk.
+    pub(super) fn is_idle(&self) -> bool {
+        self.shared.pending.borrow().is_empty() && matches!(*self.progress.borrow(), Some(Ok(())))
+    }
+
+    /// Waits until an attempt to write has ended, well or badly, since the last time. Loses nothing where it is dropped.
+    pub(super) async fn changed(&self) {
+        self.shared.told.notified().await;
     }
 
     /// Waits until everything is on the disk, or the first attempt has failed.
@@ -146,6 +158,7 @@ async fn write_all(
             tracing::warn!("{error}");
             format!("{error}; weft tries again every {} seconds", RETRY.as_secs())
         })));
+        shared.told.notify_one();
         if failing {
             // Whoever asks for something new has a reason to believe in the disk.
             let _ = tokio::time::timeout(RETRY, shared.wake.notified()).await;

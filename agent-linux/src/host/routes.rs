@@ -39,6 +39,8 @@ pub struct Plan {
     pub routes: BTreeSet<IpPrefix>,
     /// What others use already, each with a sentence for the owner of the machine.
     pub sentences: Vec<String>,
+    /// Whether the routes depend on which peers there are.
+    pub by_peer: bool,
 }
 
 /// Plans for a machine where the node's own device has the index `device`.
@@ -61,6 +63,7 @@ pub fn plan(host: &HostView, device: u32, mesh: &Mesh) -> Plan {
             plan.routes.insert(range);
             continue;
         }
+        plan.by_peer = true;
         let mut colliding = BTreeMap::<&str, Vec<(&str, IpAddr)>>::new();
         for (address, name) in mesh.peers.iter().filter(|(address, _)| range.contains(*address)) {
             match taken(address) {

@@ -1,0 +1,182 @@
+//! The status document of a node, and finding the node that a person means.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use weft_core::{
+    keys::NodeKey,
+    node::{ControlState, PeerRecord, SelfRecord},
+    time::{Instant, UnixTime},
+    wireguard::{PeerState, PeerView},
+};
+
+use super::mesh_node::MeshNode;
+use crate::{
+    local_api::Whois,
+    status::{BackendState, Control, Network, NodeStatus, Status, UserProfile, VERSION, rfc3339},
+};
+
+/// The status document.
+pub(super) fn status(node: &MeshNode, state: BackendState, health: Vec<String>, now: Instant, wall: UnixTime) -> Status {
+    let time = node.time(now, wall);
+    let mut status = Status {
+        version: VERSION.into(),
+        tun: true,
+        backend_state: state,
+        have_node_key: node.identity().is_some(),
+        health,
+        control: node.identity().map(|identity| Control {
+            urls: identity.addresses.iter().map(|address| address.as_str().into()).collect(),
+            public_key: identity.server.to_string(),
+            connected: node.control_state() == ControlState::Registered,
+        }),
+        ..Status::default()
+    };
+    let Some(own) = node.netmap().own() else { return status };
+    status.tailscale_ips = own.addresses().collect();
+    status.magic_dns_suffix = own.domain().into();
+    status.current_tailnet =
+        Some(Network { name: own.domain().into(), magic_dns_suffix: own.domain().into() }).filter(|n| !n.name.is_empty());
+    let (this, user) = self_status(node, own, state, time);
+    add_user(&mut status.user, user);
+    status.this = Some(this);
+    for peer in node.netmap().peers() {
+        let (peer, user) = peer_status(node, peer, now, time);
+        add_user(&mut status.user, user);
+        status.peer.insert(peer.public_key.clone(), peer);
+    }
+    status
+}
+
+/// Whose a mesh address is.
+pub(super) fn whois(node: &MeshNode, address: IpAddr, now: Instant, wall: UnixTime) -> Option<Whois> {
+    let time = node.time(now, wall);
+    let own = node.netmap().own().filter(|own| own.addresses().any(|each| each == address));
+    let (node, user_profile) = match own {
+        Some(own) => self_status(node, own, BackendState::Running, time),
+        None => peer_status(node, node.peer_by_address(address)?, now, time),
+    };
+    Some(Whois { node, user_profile })
+}
+
+/// A node that a person named.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Named {
+    pub(super) name: String,
+    pub(super) addresses: Vec<IpAddr>,
+    /// Its key; none for this node.
+    pub(super) key: Option<NodeKey>,
+}
+
+/// The node that `text` means: a name with or without the suffix, a mesh address or a node key.
+pub(super) fn find(node: &MeshNode, text: &str) -> Option<Named> {
+    let own = node.netmap().own()?;
+    let label = text.trim_end_matches('.');
+    let label = match label.split_once('.') {
+        Some((label, domain)) if domain.eq_ignore_ascii_case(own.domain()) => label,
+        _ => label,
+    };
+    let address = text.parse::<IpAddr>().ok();
+    if own.name().eq_ignore_ascii_case(label)
+        || address.is_some_and(|address| own.addresses().any(|each| each == address))
+        || own.key().to_string() == text
+    {
+        return Some(Named { name: own.name().into(), addresses: own.addresses().collect(), key: None });
+    }
+    let peer = match (address, text.parse::<NodeKey>()) {
+        (Some(address), _) => node.peer_by_address(address),
+        (None, Ok(key)) => node.peer_by_key(&key),
+        (None, Err(_)) => node.netmap().by_name(label),
+    }?;
+    Some(Named { name: peer.name().into(), addresses: peer.addresses().collect(), key: Some(*peer.key()) })
+}
+
+fn self_status(
+    node: &MeshNode,
+    own: &SelfRecord,
+    state: BackendState,
+    time: UnixTime,
+) -> (NodeStatus, Option<UserProfile>) {
+    let user = own.user().map(user_profile);
+    let status = NodeStatus {
+        id: own.id().0.to_string(),
+        public_key: own.key().to_string(),
+        host_name: own.name().into(),
+        dns_name: dns_name(own.name(), own.domain()),
+        os: "linux".into(),
+        user_id: user.as_ref().map_or(0, |user| user.id),
+        tailscale_ips: own.addresses().collect(),
+        allowed_ips: allowed_ips(own.addresses()),
+        tags: own.tags().map(Into::into).collect(),
+        addrs: node.local_endpoints().iter().collect(),
+        online: node.control_state() == ControlState::Registered,
+        key_expiry: own.key_expiry().map(|expiry| rfc3339(Some(expiry))),
+        expired: own.is_expired(time),
+        in_network_map: true,
+        in_engine: state == BackendState::Running,
+        ..NodeStatus::default()
+    };
+    (status, user)
+}
+
+fn peer_status(node: &MeshNode, peer: &PeerRecord, now: Instant, time: UnixTime) -> (NodeStatus, Option<UserProfile>) {
+    let user = peer.user().map(user_profile);
+    let view = node.device_peer(peer.id()).and_then(|id| node.device().peer(id, now));
+    let engaged = view.as_ref().is_some_and(|view| view.state != PeerState::Idle);
+    let view = view.as_ref();
+    let domain = node.netmap().own().map_or("", SelfRecord::domain);
+    let online = peer.online().unwrap_or(engaged);
+    let status = NodeStatus {
+        id: peer.id().0.to_string(),
+        public_key: peer.key().to_string(),
+        host_name: peer.name().into(),
+        dns_name: dns_name(peer.name(), domain),
+        os: peer.os().into(),
+        user_id: user.as_ref().map_or(0, |user| user.id),
+        tailscale_ips: peer.addresses().collect(),
+        allowed_ips: allowed_ips(peer.addresses()),
+        tags: peer.tags().map(Into::into).collect(),
+        addrs: node.candidates(peer.id()).iter().collect(),
+        cur_addr: view.and_then(current_address).unwrap_or_default(),
+        rx_bytes: view.map_or(0, |view| view.received_bytes),
+        tx_bytes: view.map_or(0, |view| view.sent_bytes),
+        last_seen: rfc3339(peer.last_seen().filter(|_| !online)),
+        last_handshake: rfc3339(view.and_then(|view| view.last_handshake).map(|handshake| handshake.wall)),
+        online,
+        active: engaged,
+        key_expiry: peer.key_expiry().map(|expiry| rfc3339(Some(expiry))),
+        expired: peer.is_expired(time),
+        in_network_map: true,
+        in_engine: engaged,
+        ..NodeStatus::default()
+    };
+    (status, user)
+}
+
+/// Where the peer is reached, while it is.
+fn current_address(view: &PeerView) -> Option<String> {
+    let reached = view.state == PeerState::Established;
+    view.endpoint.filter(|_| reached).map(|endpoint| endpoint.to_string())
+}
+
+fn dns_name(name: &str, domain: &str) -> String {
+    if domain.is_empty() { format!("{name}.") } else { format!("{name}.{domain}.") }
+}
+
+fn allowed_ips(addresses: impl Iterator<Item = IpAddr>) -> Vec<String> {
+    addresses.map(|address| weft_core::ip::IpPrefix::host(address).to_string()).collect()
+}
+
+fn add_user(users: &mut BTreeMap<String, UserProfile>, user: Option<UserProfile>) {
+    if let Some(user) = user {
+        users.insert(user.id.to_string(), user);
+    }
+}
+
+/// The profile of the user of this name. The server gives names only, so the number that Tailscale's JSON has is made
+/// of the name: FNV-1a, cut to what JSON numbers hold exactly.
+fn user_profile(name: &str) -> UserProfile {
+    let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    UserProfile { id: hash >> 11, login_name: name.into(), display_name: name.into() }
+}

@@ -1,0 +1,360 @@
+//! What the local API asks of the daemon, and who waits for what.
+
+use std::{net::IpAddr, rc::Rc, time::Duration};
+
+use tokio::sync::oneshot;
+use weft_core::{
+    control::{JoinKey, Retry},
+    keys::NodeKey,
+    node::ControlState,
+    time::Instant,
+};
+
+use super::{Daemon, MTU, describe, hostname, mesh_node};
+use crate::{
+    clock,
+    local_api::{Ping, Pong, Refusal, RefusalKind, Reply, Request, Up, server::Call},
+    ping,
+    status::VERSION,
+};
+
+/// The kept netmap serves where the server does not answer an `up` within this time.
+const UP_GRACE: Duration = Duration::from_secs(4);
+/// The server is told of a logout within this time, or not at all.
+const LOGOUT_LIMIT: Duration = Duration::from_secs(8);
+/// Peers' states come from the server within this time, or as they were known before.
+const STATUS_LIMIT: Duration = Duration::from_secs(1);
+/// An answer to a ping is not waited for any longer.
+const LONGEST_PING: Duration = Duration::from_secs(60);
+
+/// Callers who wait for something to happen.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    ups: Vec<WaitingUp>,
+    logout: Option<(oneshot::Sender<Reply>, Instant)>,
+    statuses: Vec<oneshot::Sender<Reply>>,
+    statuses_until: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct WaitingUp {
+    reply: oneshot::Sender<Reply>,
+    /// From when on a kept netmap is good enough; `None` for a first join.
+    kept_serves_at: Option<Instant>,
+    notices: Vec<String>,
+}
+
+impl Waiting {
+    /// When somebody has waited long enough.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let ups = self.ups.iter().filter_map(|up| up.kept_serves_at);
+        ups.chain(self.logout.as_ref().map(|(_, until)| *until)).chain(self.statuses_until).min()
+    }
+}
+
+/// A ping came to its end.
+#[derive(Debug)]
+pub(super) struct Pinged {
+    reply: oneshot::Sender<Reply>,
+    outcome: Result<(String, IpAddr, Option<NodeKey>, Duration), Refusal>,
+}
+
+/// The id of the user `name`; none for an empty name.
+pub(super) fn user_id(name: &str) -> Result<Option<u32>, Refusal> {
+    if name.is_empty() {
+        return Ok(None);
+    }
+    match nix::unistd::User::from_name(name) {
+        Ok(Some(user)) => Ok(Some(user.uid.as_raw())),
+        Ok(None) => Err(Refusal::new(RefusalKind::Host, format!("there is no user {name} on this machine"))),
+        Err(error) => Err(Refusal::new(RefusalKind::Host, format!("the user {name} cannot be looked up: {error}"))),
+    }
+}
+
+impl Daemon {
+    /// Does what is asked, or begins to.
+    pub(super) fn call(&mut self, call: Call) {
+        let reply = match call.request {
+            Request::Up(up) => return self.up(up, call.reply),
+            Request::Down => return self.down(call.reply),
+            Request::Logout => return self.logout(call.reply),
+            Request::Ping(ping) => return self.ping(&ping, call.reply),
+            Request::Status => return self.status(call.reply),
+            Request::Whois { address } => {
+                match describe::whois(&self.node, address, clock::now(), clock::unix()) {
+                    Some(whois) => Reply::Whois(Box::new(whois)),
+                    None => refusal(RefusalKind::NotReady, format!("no node of this mesh has the address {address}")),
+                }
+            }
+            Request::Version => Reply::Version(VERSION.into()),
+        };
+        // Whoever asked may have gone.
+        let _ = call.reply.send(reply);
+    }
+
+    fn up(&mut self, up: Up, reply: oneshot::Sender<Reply>) {
+        match self.begin_up(up) {
+            Ok((kept_serves_at, notices)) => {
+                self.waiting.ups.push(WaitingUp { reply, kept_serves_at, notices });
+                if self.keeper.is_idle() {
+                    self.kept();
+                }
+                self.answer_ups();
+            }
+            Err(refusal) => _ = reply.send(Reply::Error(refusal)),
+        }
+    }
+
+    /// Begins; returns from when on a kept netmap is good enough, and what to say.
+    fn begin_up(&mut self, up: Up) -> Result<(Option<Instant>, Vec<String>), Refusal> {
+        let key = up.join.as_ref().map(|text| text.reveal().parse::<JoinKey>());
+        let mut key = key.transpose().map_err(|error| Refusal::new(RefusalKind::BadRequest, error.to_string()))?;
+        let mut notices = Vec::new();
+        match (&key, self.node.identity()) {
+            (None, None) => {
+                let sentence = "this machine is in no mesh; `weft up --join KEY` joins one";
+                return Err(Refusal::new(RefusalKind::NotReady, sentence));
+            }
+            (Some(key), Some(identity)) if identity.server != *key.server_key() && self.is_member() => {
+                let sentence = "this machine is in another server's mesh; leave that with `weft logout` first";
+                return Err(Refusal::new(RefusalKind::NotReady, sentence));
+            }
+            (Some(_), Some(_)) if self.is_member() && !self.notes.expired && self.node.last_error().is_none() => {
+                notices.push("this machine is in that mesh already; the join key was not needed".into());
+                key = None;
+            }
+            _ => {}
+        }
+        if let Some(operator) = &up.operator {
+            self.operator.set(user_id(operator)?);
+            self.prefs.operator = Some(operator.clone()).filter(|operator| !operator.is_empty());
+        }
+        let now = clock::now();
+        if let Some(name) = up.hostname.filter(|name| Some(name) != self.prefs.hostname.as_ref()) {
+            self.prefs.hostname = Some(name).filter(|name| !name.is_empty());
+            self.node.set_hostname(&mesh_node::name(&hostname(&self.prefs)), now, &mut self.rng);
+        }
+        let joins = key.is_some();
+        if let Some(key) = key {
+            self.node.join(&key, now, &mut self.rng);
+        }
+        self.bring_up()?;
+        self.prefs.want_running = true;
+        self.notes.left = None;
+        self.keeper.save_prefs(&self.prefs);
+        self.node.reconnect_now(now);
+        Ok(((!joins).then_some(now + UP_GRACE), notices))
+    }
+
+    /// Whether the server took this machine in, as far as is known.
+    fn is_member(&self) -> bool {
+        self.node.netmap().own().is_some()
+    }
+
+    /// Answers every `up` whose node is in the mesh now.
+    pub(super) fn answer_ups(&mut self) {
+        let now = clock::now();
+        let own = self.node.netmap().own();
+        let ready = self.wire.as_ref().zip(own).is_some_and(|(wire, own)| wire.is_set_up_for(own.addresses()));
+        if !ready || self.waiting.ups.is_empty() {
+            return;
+        }
+        let registered = self.node.control_state() == ControlState::Registered;
+        let health = self.health();
+        let served = |up: &mut WaitingUp| registered || up.kept_serves_at.is_some_and(|at| at <= now);
+        for up in self.waiting.ups.extract_if(.., served) {
+            let mut notices = up.notices;
+            notices.extend(health.iter().cloned());
+            reply_when_kept(&self.keeper, up.reply, notices);
+        }
+    }
+
+    /// Tells every `up` that it will not come to be.
+    pub(super) fn refuse_ups(&mut self, refusal: &Refusal) {
+        for up in self.waiting.ups.drain(..) {
+            let _ = up.reply.send(Reply::Error(refusal.clone()));
+        }
+    }
+
+    /// The server refused this node, or what answered is no server of this mesh.
+    pub(super) fn connection_failed(&mut self) {
+        let Some((code, sentence)) = self.node.last_error() else { return };
+        let refusal = Refusal::new(RefusalKind::Server, sentence);
+        tracing::warn!("{refusal}");
+        // A server that is busy or restarts is waited for.
+        if code.is_some_and(|code| code.retry() == Retry::Later) || self.waiting.ups.is_empty() {
+            return;
+        }
+        self.refuse_ups(&refusal);
+        if !self.is_member() {
+            // A key that was refused is of no further use, and neither is an identity that nobody knows.
+            self.forget();
+        }
+    }
+
+    /// This node is registered: who waited for the server goes on.
+    pub(super) fn registered(&mut self) {
+        if self.waiting.logout.is_some() {
+            self.node.logout();
+        }
+    }
+
+    fn down(&mut self, reply: oneshot::Sender<Reply>) {
+        self.prefs.want_running = false;
+        self.keeper.save_prefs(&self.prefs);
+        self.take_down();
+        self.refuse_ups(&Refusal::new(RefusalKind::Superseded, "`weft down` was asked for in the meantime"));
+        self.collect_events();
+        reply_when_kept(&self.keeper, reply, Vec::new());
+    }
+
+    fn logout(&mut self, reply: oneshot::Sender<Reply>) {
+        if self.node.identity().is_none() {
+            let _ = reply.send(refusal(RefusalKind::NotReady, "this machine is in no mesh"));
+            return;
+        }
+        self.refuse_ups(&Refusal::new(RefusalKind::Superseded, "`weft logout` was asked for in the meantime"));
+        let now = clock::now();
+        self.waiting.logout = Some((reply, now + LOGOUT_LIMIT));
+        if self.wire.is_none() {
+            // To tell the server takes no network device.
+            self.node.start(now, clock::unix(), &mut self.rng);
+        }
+        if !self.node.logout() {
+            self.node.reconnect_now(now);
+        }
+    }
+
+    /// The server says that this node is no member any more.
+    pub(super) fn left(&mut self) {
+        let sentence = self.node.last_error().map(|(_, sentence)| sentence.to_owned());
+        match self.waiting.logout.take() {
+            Some((reply, _)) => {
+                self.forget();
+                reply_when_kept(&self.keeper, reply, Vec::new());
+            }
+            None => {
+                let sentence = sentence.unwrap_or_else(|| "the control server removed this node".into());
+                tracing::warn!("{sentence}");
+                self.refuse_ups(&Refusal::new(RefusalKind::Server, sentence.clone()));
+                self.forget();
+                self.notes.left = Some(format!("This machine is in the mesh no more: {sentence}."));
+            }
+        }
+    }
+
+    /// Becomes a machine that is in no mesh.
+    fn forget(&mut self) {
+        self.take_down();
+        while self.node.poll_event().is_some() {}
+        self.node = mesh_node::new(&hostname(&self.prefs), MTU);
+        self.notes = super::Notes::default();
+        self.prefs.want_running = false;
+        self.keeper.save_prefs(&self.prefs);
+        self.keeper.forget();
+    }
+
+    fn status(&mut self, reply: oneshot::Sender<Reply>) {
+        self.waiting.statuses.push(reply);
+        if self.node.ask_status() {
+            self.waiting.statuses_until.get_or_insert(clock::now() + STATUS_LIMIT);
+        } else {
+            self.answer_statuses();
+        }
+    }
+
+    /// Answers everybody who asked for the status.
+    pub(super) fn answer_statuses(&mut self) {
+        self.waiting.statuses_until = None;
+        if self.waiting.statuses.is_empty() {
+            return;
+        }
+        let (now, wall) = (clock::now(), clock::unix());
+        let status = describe::status(&self.node, self.backend_state(), self.health(), now, wall);
+        for reply in self.waiting.statuses.drain(..) {
+            let _ = reply.send(Reply::Status(Box::new(status.clone())));
+        }
+    }
+
+    fn ping(&mut self, ping: &Ping, reply: oneshot::Sender<Reply>) {
+        let Some(wire) = &self.wire else {
+            let _ = reply.send(refusal(RefusalKind::NotReady, "weft is not running; `weft up` starts it"));
+            return;
+        };
+        let Some(named) = describe::find(&self.node, &ping.node) else {
+            let sentence = format!("no node is called {}; `weft status` lists them", ping.node);
+            let _ = reply.send(refusal(RefusalKind::NotReady, sentence));
+            return;
+        };
+        let wanted = ping.node.parse::<IpAddr>().ok();
+        let reachable = |address: &&IpAddr| wanted.is_none_or(|wanted| wanted == **address) && wire.routes(**address);
+        let Some(&address) = named.addresses.iter().find(reachable) else {
+            let sentence = format!("weft has no route to {} on this machine; `weft status` says why", ping.node);
+            let _ = reply.send(refusal(RefusalKind::Host, sentence));
+            return;
+        };
+        let limit = Duration::from_millis(ping.timeout_ms.into()).min(LONGEST_PING);
+        let (sequence, done, name) = (ping.sequence, self.pinged.0.clone(), named.name);
+        tokio::task::spawn_local(async move {
+            let outcome = match ping::echo(address, sequence, limit).await {
+                Ok(Some(time)) => Ok((name, address, named.key, time)),
+                Ok(None) => {
+                    let waited = humantime::format_duration(limit);
+                    let sentence = format!("no answer from {name} ({address}) within {waited}");
+                    Err(Refusal::new(RefusalKind::Timeout, sentence))
+                }
+                Err(error) => {
+                    Err(Refusal::new(RefusalKind::Host, format!("cannot ping {name} ({address}): {error}")))
+                }
+            };
+            let _ = done.send(Pinged { reply, outcome }).await;
+        });
+    }
+
+    pub(super) fn ping_ended(&mut self, pinged: Pinged) {
+        let reply = match pinged.outcome {
+            Ok((node, address, key, time)) => {
+                let device = self.node.device();
+                let peer = key.and_then(|key| device.peer(device.peer_by_key(&key)?, clock::now()));
+                let endpoint = peer.and_then(|peer| peer.endpoint);
+                let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+                Reply::Pong(Pong { node, address, endpoint, micros })
+            }
+            Err(refusal) => Reply::Error(refusal),
+        };
+        let _ = pinged.reply.send(reply);
+    }
+
+    /// Answers who has waited long enough.
+    pub(super) fn waiting_due(&mut self, now: Instant) {
+        if self.waiting.statuses_until.is_some_and(|until| until <= now) {
+            self.answer_statuses();
+        }
+        if self.waiting.ups.iter().any(|up| up.kept_serves_at.is_some_and(|at| at <= now)) {
+            self.answer_ups();
+            // Whoever is still waiting has no netmap to be served by.
+            self.waiting.ups.iter_mut().for_each(|up| up.kept_serves_at = up.kept_serves_at.filter(|at| *at > now));
+        }
+        if let Some((reply, _)) = self.waiting.logout.take_if(|(_, until)| *until <= now) {
+            self.forget();
+            let notice = "the control server could not be told; remove this node there: `weft-control node remove`";
+            reply_when_kept(&self.keeper, reply, vec![notice.into()]);
+        }
+    }
+}
+
+fn refusal(kind: RefusalKind, sentence: impl Into<String>) -> Reply {
+    Reply::Error(Refusal::new(kind, sentence))
+}
+
+/// Answers once what was changed is on the disk.
+fn reply_when_kept(keeper: &Rc<super::Keeper>, reply: oneshot::Sender<Reply>, notices: Vec<String>) {
+    let keeper = Rc::clone(keeper);
+    tokio::task::spawn_local(async move {
+        let answer = match keeper.flush().await {
+            Ok(()) => Reply::Done { notices },
+            Err(sentence) => refusal(RefusalKind::Host, sentence),
+        };
+        let _ = reply.send(answer);
+    });
+}
