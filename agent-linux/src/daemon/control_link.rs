@@ -92,6 +92,7 @@ impl ControlLink {
     }
 
     /// Whether everything that was sent is with the kernel.
+    #[cfg(test)]
     pub(super) fn is_flushed(&self) -> bool {
         !matches!(&self.state, State::Open { queue, .. } if !queue.is_empty())
     }

@@ -16,7 +16,13 @@ use crate::{
 };
 
 /// The status document.
-pub(super) fn status(node: &MeshNode, state: BackendState, health: Vec<String>, now: Instant, wall: UnixTime) -> Status {
+pub(super) fn status(
+    node: &MeshNode,
+    state: BackendState,
+    health: Vec<String>,
+    now: Instant,
+    wall: UnixTime,
+) -> Status {
     let time = node.time(now, wall);
     let mut status = Status {
         version: VERSION.into(),
@@ -34,8 +40,8 @@ pub(super) fn status(node: &MeshNode, state: BackendState, health: Vec<String>, 
     let Some(own) = node.netmap().own() else { return status };
     status.tailscale_ips = own.addresses().collect();
     status.magic_dns_suffix = own.domain().into();
-    status.current_tailnet =
-        Some(Network { name: own.domain().into(), magic_dns_suffix: own.domain().into() }).filter(|n| !n.name.is_empty());
+    status.current_tailnet = Some(Network { name: own.domain().into(), magic_dns_suffix: own.domain().into() })
+        .filter(|n| !n.name.is_empty());
     let (this, user) = self_status(node, own, state, time);
     add_user(&mut status.user, user);
     status.this = Some(this);
@@ -175,8 +181,8 @@ fn add_user(users: &mut BTreeMap<String, UserProfile>, user: Option<UserProfile>
 /// The profile of the user of this name. The server gives names only, so the number that Tailscale's JSON has is made
 /// of the name: FNV-1a, cut to what JSON numbers hold exactly.
 fn user_profile(name: &str) -> UserProfile {
-    let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
+    let hash = name
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
     UserProfile { id: hash >> 11, login_name: name.into(), display_name: name.into() }
 }

@@ -1,13 +1,18 @@
 //! This machine's mesh node: core's [`Node`] on tables of the heap, and what is kept of it over a restart.
 
-use std::net::SocketAddr;
+use std::{
+    net::SocketAddr,
+    ops::{Deref, DerefMut},
+};
 
 use rand_core::UnwrapErr;
 use weft_core::{
     control::MAX_RECORD,
     node::{
-        ContactSlot, IdEntry, Identity, MAX_IDENTITY, MAX_RECENT_LEN, Node, NodeConfig, NodeStorage, NodeTables, PeerSlot,
+        ContactSlot, IdEntry, Identity, MAX_IDENTITY, MAX_RECENT_LEN, Node, NodeConfig, NodeStorage, NodeTables,
+        PeerSlot,
     },
+    time::UnixTime,
     wireguard::{Device, PeerId, Transmit},
 };
 use zeroize::Zeroizing;
@@ -42,7 +47,32 @@ impl NodeStorage for MeshStorage {
 }
 
 /// The node of this daemon.
-pub(super) type MeshNode = Node<MeshStorage, RingCrypto>;
+#[derive(Debug)]
+pub(super) struct MeshNode {
+    node: Node<MeshStorage, RingCrypto>,
+    moved: Vec<SocketAddr>,
+}
+
+impl MeshNode {
+    /// Where peers were heard from that were not heard from there before, since the last time.
+    pub(super) fn take_moved(&mut self) -> Vec<SocketAddr> {
+        std::mem::take(&mut self.moved)
+    }
+}
+
+impl Deref for MeshNode {
+    type Target = Node<MeshStorage, RingCrypto>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.node
+    }
+}
+
+impl DerefMut for MeshNode {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.node
+    }
+}
 
 /// A node that is member of no mesh yet and would like to be called `hostname`.
 pub(super) fn new(hostname: &str, mtu: u16) -> MeshNode {
@@ -52,19 +82,18 @@ pub(super) fn new(hostname: &str, mtu: u16) -> MeshNode {
         ids: ChunkedSlots::new(128, MAX_PEERS * 2, || IdEntry::EMPTY),
         contacts: ChunkedSlots::new(16, MAX_CONTACTS, || None),
     };
-    let config = NodeConfig { hostname: name(hostname), os: "linux", agent: VERSION, capacity: None };
-    let mut node = Node::new(config, tables, &mut UnwrapErr(getrandom::SysRng));
+    let config = NodeConfig { os: "linux", agent: VERSION, ..NodeConfig::default() };
+    let mut rng = UnwrapErr(getrandom::SysRng);
+    let mut node = Node::new(config, tables, &mut rng);
     node.device_mut().set_mtu(usize::from(mtu));
-    node
+    node.set_hostname(&label(hostname), clock::now(), &mut rng);
+    MeshNode { node, moved: Vec::new() }
 }
 
 /// What of a machine's name can be asked for: the server makes it fit for DNS and unique.
-fn name(hostname: &str) -> heapless::String<63> {
+pub(super) fn label(hostname: &str) -> String {
     let label = hostname.split('.').next().unwrap_or_default();
-    label.chars().filter(|c| !c.is_control()).fold(heapless::String::new(), |mut name, c| {
-        let _ = name.push(c);
-        name
-    })
+    label.chars().filter(|c| !c.is_control()).collect()
 }
 
 /// Gives the node what was kept. False where it never joined.
@@ -144,11 +173,24 @@ impl Engine for MeshNode {
     type Storage = HeapStorage;
 
     fn device_mut(&mut self) -> &mut Device<HeapStorage> {
-        Node::device_mut(self)
+        self.node.device_mut()
+    }
+
+    fn unix(&self) -> UnixTime {
+        self.node.time(clock::now(), clock::unix())
+    }
+
+    fn moved(&mut self, source: SocketAddr) {
+        self.moved.push(source);
+    }
+
+    /// The server may know where it is.
+    fn may_wait(&mut self, _peer: PeerId) -> bool {
+        true
     }
 
     fn targets(&mut self, transmit: &Transmit, targets: &mut Vec<SocketAddr>) {
-        targets.extend(Node::targets(self, transmit, clock::now(), clock::unix()).iter());
+        targets.extend(self.node.targets(transmit, clock::now(), clock::unix()).iter());
     }
 }
 
@@ -158,9 +200,8 @@ mod tests {
 
     #[test]
     fn the_first_label_of_the_machines_name_is_asked_for() {
-        assert_eq!(name("nas.example.org"), "nas");
-        assert_eq!(name("Ada's\u{7} laptop"), "Ada's laptop");
-        assert_eq!(name(&"a".repeat(80)).len(), 63);
+        assert_eq!(label("nas.example.org"), "nas");
+        assert_eq!(label("Ada's\u{7} laptop"), "Ada's laptop");
     }
 
     #[test]

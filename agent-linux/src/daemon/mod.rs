@@ -205,6 +205,10 @@ impl Daemon {
         if let Some(wire) = &mut self.wire {
             wire.path.transmit_due(&mut self.node);
             self.node.device_changed(now, wall);
+            let heard = self.node.take_moved();
+            if heard.iter().filter(|from| wire.note_underlay(from.ip())).count() > 0 {
+                self.refresh_at = Some(now);
+            }
         }
         self.collect_events();
         self.waiting_due(now);
@@ -268,10 +272,10 @@ impl Daemon {
                 self.refresh_within(Duration::ZERO);
             }
             NodeEvent::KeyExpired => self.notes.expired = true,
-            NodeEvent::PeerUpserted(_) | NodeEvent::PeerRemoved(_) | NodeEvent::PeersChanged => {
-                if self.wire.as_ref().is_some_and(Wire::depends_on_peers) {
-                    self.refresh_within(HOST_SETTLES);
-                }
+            NodeEvent::PeerUpserted(_) | NodeEvent::PeerRemoved(_) | NodeEvent::PeersChanged
+                if self.wire.as_ref().is_some_and(Wire::depends_on_peers) =>
+            {
+                self.refresh_within(HOST_SETTLES);
             }
             NodeEvent::StatusDone => self.answer_statuses(),
             NodeEvent::Left => self.left(),
@@ -320,7 +324,8 @@ impl Daemon {
             return Ok(());
         }
         let host = |error: io::Error, what: String| Refusal::new(RefusalKind::Host, format!("{what}: {error}"));
-        let wire = Wire::open(&self.settings.tun, self.settings.port, MTU).map_err(|(error, what)| host(error, what))?;
+        let wire =
+            Wire::open(&self.settings.tun, self.settings.port, MTU).map_err(|(error, what)| host(error, what))?;
         tracing::info!("{} is up, UDP port {}", wire.path.tun().name(), wire.port());
         self.wire = Some(wire);
         self.node.start(clock::now(), clock::unix(), &mut self.rng);
@@ -367,7 +372,8 @@ impl Daemon {
     /// What of the mesh is to be routed.
     fn mesh(&self) -> Mesh {
         let netmap = self.node.netmap();
-        let names = netmap.peers().flat_map(|peer| peer.addresses().map(move |address| (address, peer.name().to_owned())));
+        let names =
+            netmap.peers().flat_map(|peer| peer.addresses().map(move |address| (address, peer.name().to_owned())));
         Mesh {
             own: netmap.own().map(|own| own.addresses().collect()).unwrap_or_default(),
             peers: names.collect(),

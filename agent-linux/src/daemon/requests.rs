@@ -80,12 +80,10 @@ impl Daemon {
             Request::Logout => return self.logout(call.reply),
             Request::Ping(ping) => return self.ping(&ping, call.reply),
             Request::Status => return self.status(call.reply),
-            Request::Whois { address } => {
-                match describe::whois(&self.node, address, clock::now(), clock::unix()) {
-                    Some(whois) => Reply::Whois(Box::new(whois)),
-                    None => refusal(RefusalKind::NotReady, format!("no node of this mesh has the address {address}")),
-                }
-            }
+            Request::Whois { address } => match describe::whois(&self.node, address, clock::now(), clock::unix()) {
+                Some(whois) => Reply::Whois(Box::new(whois)),
+                None => refusal(RefusalKind::NotReady, format!("no node of this mesh has the address {address}")),
+            },
             Request::Version => Reply::Version(VERSION.into()),
         };
         // Whoever asked may have gone.
@@ -132,7 +130,7 @@ impl Daemon {
         let now = clock::now();
         if let Some(name) = up.hostname.filter(|name| Some(name) != self.prefs.hostname.as_ref()) {
             self.prefs.hostname = Some(name).filter(|name| !name.is_empty());
-            self.node.set_hostname(&mesh_node::name(&hostname(&self.prefs)), now, &mut self.rng);
+            self.node.set_hostname(&mesh_node::label(&hostname(&self.prefs)), now, &mut self.rng);
         }
         let joins = key.is_some();
         if let Some(key) = key {
@@ -303,9 +301,7 @@ impl Daemon {
                     let sentence = format!("no answer from {name} ({address}) within {waited}");
                     Err(Refusal::new(RefusalKind::Timeout, sentence))
                 }
-                Err(error) => {
-                    Err(Refusal::new(RefusalKind::Host, format!("cannot ping {name} ({address}): {error}")))
-                }
+                Err(error) => Err(Refusal::new(RefusalKind::Host, format!("cannot ping {name} ({address}): {error}"))),
             };
             let _ = done.send(Pinged { reply, outcome }).await;
         });

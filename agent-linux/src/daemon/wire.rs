@@ -112,9 +112,12 @@ impl Wire {
                     let applied = netlink.apply(device, &plan).await;
                     Refreshed { host, plan, own: mesh.own, result: up.and(applied) }
                 }
-                Err(error) => {
-                    Refreshed { host: HostView::default(), plan: Plan::default(), own: mesh.own, result: up.and(Err(error)) }
-                }
+                Err(error) => Refreshed {
+                    host: HostView::default(),
+                    plan: Plan::default(),
+                    own: mesh.own,
+                    result: up.and(Err(error)),
+                },
             }
         })
     }

@@ -8,6 +8,7 @@ use std::{
 use weft_core::{
     crypto::Crypto,
     ip::ecn::{self, Ecn},
+    time::UnixTime,
     wireguard::{Device, Incoming, PeerId, Received, Verdict, storage::Storage},
 };
 
@@ -26,7 +27,9 @@ impl DataPath {
         if !sockets.try_receive(&mut self.inbound)? {
             return Ok(());
         }
+        let unix = engine.unix();
         let mut work = Inbound {
+            unix,
             device: engine.device_mut(),
             tun: &self.tun,
             sockets,
@@ -42,12 +45,14 @@ impl DataPath {
         if sources.len() > 2 * device.peer_counts().0 + 16 {
             sources.retain(|peer| device.preshared_key(peer).is_some());
         }
+        self.sources.take_moved().for_each(|source| engine.moved(source));
         Ok(())
     }
 }
 
 /// What the datagrams of a batch go through.
 struct Inbound<'a, S: Storage> {
+    unix: UnixTime,
     device: &'a mut Device<S>,
     tun: &'a TunDevice,
     sockets: &'a mut UdpSockets,
@@ -88,7 +93,7 @@ impl<S: Storage> Inbound<'_, S> {
         if let Ok(ticket) = self.device.begin_open(receiver, clock::now()) {
             let peer = ticket.peer();
             ticket.open::<<RingCrypto as Crypto>::Aead>(run);
-            self.device.commit_open(ticket, run, clock::now(), clock::unix());
+            self.device.commit_open(ticket, run, clock::now(), self.unix);
             let authentic = run.iter().rfind(|incoming| !matches!(incoming.verdict(), Verdict::Drop(_)));
             if let Some(authentic) = authentic {
                 self.sources.learn(peer, authentic.source(), local);
@@ -118,7 +123,7 @@ impl<S: Storage> Inbound<'_, S> {
 
     /// Takes in what is not data, and sends the answer back the way it came.
     fn message(&mut self, datagram: &mut [u8], source: SocketAddr, local: Option<IpAddr>) {
-        match self.device.receive::<RingCrypto>(datagram, source, clock::now(), clock::unix(), self.rng) {
+        match self.device.receive::<RingCrypto>(datagram, source, clock::now(), self.unix, self.rng) {
             Received::Transmit(answer) => {
                 let message = datagram.get(..answer.len).unwrap_or_default();
                 if let Err(error) = self.sockets.send_handshake(message, answer.endpoint, local) {

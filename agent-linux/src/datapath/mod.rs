@@ -30,6 +30,7 @@ use std::{io, net::SocketAddr};
 use rand_core::UnwrapErr;
 use weft_core::{
     ip::Ecn,
+    time::UnixTime,
     wireguard::{Device, PeerId, Transmit, TransmitKind, storage::Storage},
 };
 
@@ -68,6 +69,14 @@ pub trait Engine {
     fn targets(&mut self, transmit: &Transmit, targets: &mut Vec<SocketAddr>) {
         targets.push(transmit.endpoint);
     }
+
+    /// The wall-clock time that the device goes by.
+    fn unix(&self) -> UnixTime {
+        clock::unix()
+    }
+
+    /// An authentic message of a peer came from an address that it was not at before.
+    fn moved(&mut self, _source: SocketAddr) {}
 
     /// Whether inner packets to a peer without endpoint may wait for one. Where not, they are answered with an ICMP
     /// error, so that their sender learns of it at once.
@@ -177,7 +186,7 @@ impl DataPath {
     /// Sends what is due by the device's timers: handshakes, keepalives, packets that waited for a session.
     pub fn transmit_due<E: Engine>(&mut self, engine: &mut E) {
         for _ in 0..TRANSMITS_A_TURN {
-            let (now, unix) = (clock::now(), clock::unix());
+            let (now, unix) = (clock::now(), engine.unix());
             let device = engine.device_mut();
             let Some(transmit) = device.poll_transmit::<RingCrypto>(now, unix, &mut self.rng, &mut self.transmit)
             else {

@@ -85,7 +85,7 @@ impl<S: NodeStorage, C: Crypto> Node<S, C> {
         self.link.reconnect.stop();
     }
 
-    fn end_attempt(&mut self, now: Instant, rng: &mut dyn CryptoRng) {
+    pub(super) fn end_attempt(&mut self, now: Instant, rng: &mut dyn CryptoRng) {
         if self.link.is_connected() {
             self.member.events.close_control = true;
             self.control_closed(now, rng);

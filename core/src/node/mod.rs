@@ -233,6 +233,21 @@ impl<S: NodeStorage, C: Crypto> Node<S, C> {
         self.link.hurry(now);
     }
 
+    /// The endpoints of the last [`set_local_endpoints`](Self::set_local_endpoints).
+    pub const fn local_endpoints(&self) -> &EndpointList {
+        &self.member.local_endpoints
+    }
+
+    /// Asks for another name from now on; a server that has registered this node under the former one is told at once,
+    /// over a new connection. What is longer than a DNS label is cut.
+    pub fn set_hostname(&mut self, name: &str, now: Instant, rng: &mut dyn CryptoRng) {
+        let hostname = &mut self.member.config.hostname;
+        hostname.clear();
+        let _ = name.chars().try_for_each(|c| hostname.push(c));
+        self.end_attempt(now, rng);
+        self.link.hurry(now);
+    }
+
     /// The next event.
     pub fn poll_event(&mut self) -> Option<NodeEvent> {
         self.member.events.poll()
