@@ -161,7 +161,7 @@ impl<S: NodeStorage, C: Crypto> Member<S, C> {
             contact.unanswered = 0;
             contact.resume_at = None;
         }
-        if before != (contact.answered, contact.had_session) {
+        if contact.had_session && before != (contact.answered, true) {
             let soon = now.max(self.deadlines.recent_not_before);
             self.deadlines.keep_recent.get_or_insert(soon);
         }
