@@ -285,15 +285,14 @@ impl<S: NodeStorage, C: Crypto> Member<S, C> {
         if let Some(from) = self.outbox.held_from {
             let (ids, next) = self.ids_from(from);
             self.outbox.held_from = next;
-            if !ids.is_empty() {
-                let held =
-                    Held { add: ids.as_slice().into(), remove: [].as_slice().into(), since: self.netmap.revision() };
-                return send::<C>(connection, &held.into(), out, now);
-            }
+            // Sent also where it is empty: only then does the server say how far this node is.
+            let (since, more) = (self.netmap.revision(), next.is_some());
+            let held = Held { add: ids.as_slice().into(), remove: [].as_slice().into(), since, more };
+            return send::<C>(connection, &held.into(), out, now);
         }
         if !self.outbox.unheld.is_empty() {
             let ids = core::mem::take(&mut self.outbox.unheld);
-            let held = Held { add: [].as_slice().into(), remove: ids.as_slice().into(), since: None };
+            let held = Held { add: [].as_slice().into(), remove: ids.as_slice().into(), since: None, more: false };
             return send::<C>(connection, &held.into(), out, now);
         }
         self.write_status_walk(connection, out, now)

@@ -103,7 +103,10 @@ pub(crate) fn from_nodes() -> Samples<ClientRecord<'static>> {
         ("020-watch", vec![Watch { add: ids.into(), remove: ids.into() }.into(), Watch::default().into()]),
         (
             "021-held",
-            vec![Held { add: ids.into(), remove: ids.into(), since: Some(REVISION) }.into(), Held::default().into()],
+            vec![
+                Held { add: ids.into(), remove: ids.into(), since: Some(REVISION), more: true }.into(),
+                Held::default().into(),
+            ],
         ),
         ("022-logout", vec![Logout {}.into()]),
     ]

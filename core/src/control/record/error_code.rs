@@ -16,7 +16,7 @@ use minicbor::{
 pub enum Retry {
     /// 1xx: connect again, after a wait that grows.
     Later,
-    /// 2xx: do not connect again before something changed, by hand or by a restart: the same would be refused again.
+    /// 2xx: the same would be refused again. Something has to change first, by hand or by a restart.
     Never,
     /// 3xx: this node needs a (new) join key from the network's owner.
     NewKey,

@@ -112,7 +112,8 @@ pub struct Watch<'a> {
 ///
 /// For each peer added the server answers with a [`PeerUpsert`](super::Peer), or a
 /// [`PeerRemove`](super::PeerRemove) where it is gone or not to be reached any more, or with nothing where it did
-/// not change after `since`; then with one [`Revision`]. Changes to a held peer follow as they happen.
+/// not change after `since`. Changes to a held peer follow as they happen. After the last `Held` of the set that a node
+/// names when a connection begins, and not before, the server sends the first [`UpTo`](super::UpTo).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Encode, Decode)]
 #[cbor(map)]
 pub struct Held<'a> {
@@ -125,6 +126,14 @@ pub struct Held<'a> {
     /// The revision as of which the node has them. Absent, of another epoch, or compacted: all of them are sent.
     #[n(2)]
     pub since: Option<Revision>,
+    /// More of the set follows. Absent where it does not.
+    #[n(3)]
+    #[cbor(skip_if = "is_false")]
+    pub more: bool,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// Ends the node's membership: its key expires at once, an ephemeral node is removed. The server answers with
