@@ -715,4 +715,17 @@ mod tests {
         owned_and_send::<CreateResponse>();
         owned_and_send::<ConsumeResponse>();
     }
+    /// A chip holds what is sent for each peer, and a computation on its stack.
+    #[test]
+    fn sizes_are_those_a_chip_was_planned_with() {
+        assert_eq!(size_of::<SentInitiation>(), 144);
+        for size in [
+            size_of::<CreateInitiation>(),
+            size_of::<ConsumeInitiation>(),
+            size_of::<CreateResponse>(),
+            size_of::<ConsumeResponse>(),
+        ] {
+            assert!(size <= 512, "{size} bytes");
+        }
+    }
 }

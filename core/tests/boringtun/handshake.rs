@@ -13,7 +13,7 @@ use weft_core::{
             ConsumeInitiation, ConsumeResponse, CreateInitiation, CreateResponse, EphemeralSecret, Established,
             Progress, SentInitiation, StaticKeys,
         },
-        message::{CookieReply, DATA_HEADER_LEN, Data, DataHeader, Initiation, Response},
+        message::{CookieReply, DATA_HEADER_LEN, DataHeader, Initiation, Response},
         tai64n::Tai64n,
     },
 };
@@ -144,10 +144,10 @@ impl Session {
     /// The inner packet without padding; empty for a keepalive.
     fn open(&self, datagram: &[u8]) -> Vec<u8> {
         let mut datagram = datagram.to_vec();
-        let data = Data::parse(&mut datagram).unwrap();
-        assert_eq!(data.receiver, self.local);
-        let (text, tag) = data.sealed.split_last_chunk_mut::<TAG_LEN>().unwrap();
-        A::open(&self.receive, data.counter, &[], text, tag).unwrap();
+        let header = DataHeader::parse(&datagram).unwrap();
+        assert_eq!(header.receiver, self.local);
+        let (text, tag) = datagram[DATA_HEADER_LEN..].split_last_chunk_mut::<TAG_LEN>().unwrap();
+        A::open(&self.receive, header.counter, &[], text, tag).unwrap();
         let len = IpHeader::parse(text).map_or(0, |header| header.total_len);
         text[..len].to_vec()
     }
