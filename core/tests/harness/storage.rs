@@ -1,5 +1,7 @@
 //! Tables on the heap that grow one slot at a time up to a limit, so that every test grows them too.
 
+use std::cell::Cell;
+
 use weft_core::wireguard::{
     ActivePeer, FixedPacket, KnownPeer, PeerId, StagedPacket,
     allowed_ips::AllowedIpNode,
@@ -8,6 +10,15 @@ use weft_core::wireguard::{
     replay::ReplayWindow,
     storage::{Slots, Storage, Tables},
 };
+
+thread_local! {
+    /// How often a slot of any growing table was looked at.
+    pub static LOOKS: Cell<u64> = const { Cell::new(0) };
+}
+
+fn count_look() {
+    LOOKS.with(|looks| looks.set(looks.get() + 1));
+}
 
 /// A growing table.
 pub struct Growing<T> {
@@ -28,10 +39,12 @@ impl<T> Slots<T> for Growing<T> {
     }
 
     fn get(&self, index: usize) -> Option<&T> {
+        count_look();
         self.slots.get(index)
     }
 
     fn get_mut(&mut self, index: usize) -> Option<&mut T> {
+        count_look();
         self.slots.get_mut(index)
     }
 

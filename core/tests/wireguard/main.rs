@@ -5,6 +5,11 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod capacity;
+mod cookies;
 mod data_path;
+mod properties;
 mod sessions;
+mod sizes;
+mod tickets;
 mod timers;
