@@ -141,4 +141,13 @@ mod tests {
         assert_eq!(FrameReader::new().read(&mut &length(MAX_CONTENT + 1)[..]), Err(BadLength));
         assert_eq!(FrameReader::new().read(&mut &length(MAX_CONTENT)[..]), Ok(None));
     }
+
+    #[test]
+    fn a_frame_is_wiped_before_the_next_one_is_read() {
+        let mut reader = FrameReader::new();
+        assert!(reader.read(&mut &[0, 3, 7, 7, 7][..]).unwrap().is_some());
+        assert_eq!(reader.content(3), [7, 7, 7]);
+        assert_eq!(reader.read(&mut &[0][..]), Ok(None));
+        assert_eq!(reader.content(3), [0, 0, 0]);
+    }
 }
