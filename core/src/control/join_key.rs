@@ -184,7 +184,7 @@ impl fmt::Display for JoinKeyError {
         f.write_str(match self {
             Self::NotAJoinKey => "this is not a join key: a join key begins with `weft1`",
             Self::NewerVersion => "this join key is of a newer kind: upgrade this program",
-            Self::Truncated => "the end of this join key is missing: copy all of it",
+            Self::Truncated => "this join key is truncated: its end is missing, copy all of it",
             Self::Altered => "this join key was altered: copy it again",
             Self::Addresses => "the join key has no server address that can be used: make a new one",
         })
