@@ -10,7 +10,10 @@ use std::{
     os::fd::{AsFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd},
 };
 
-use rustix::io::Errno;
+use rustix::{
+    event::{PollFd, PollFlags, Timespec},
+    io::Errno,
+};
 use tun::AbstractDevice;
 
 use crate::polled_fd::PolledFd;
@@ -83,12 +86,11 @@ impl TunDevice {
     /// # Errors
     /// Where the device is gone: see [`is_gone`].
     pub fn is_up(&self) -> io::Result<bool> {
-        // A write of no bytes fails by the device's state first and by its length second.
-        match rustix::io::write(&self.fd, &[]) {
-            Ok(_) | Err(Errno::INVAL) => Ok(true),
-            Err(Errno::IO) => Ok(false),
-            Err(error) => Err(error.into()),
-        }
+        // The driver calls a device writable only while it is up.
+        let mut fds = [PollFd::new(&self.fd, PollFlags::OUT)];
+        rustix::event::poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))?;
+        let events = fds[0].revents();
+        if events.contains(PollFlags::ERR) { Err(Errno::BADFD.into()) } else { Ok(events.contains(PollFlags::OUT)) }
     }
 }
 

@@ -19,8 +19,9 @@ use crate::{
     wait,
 };
 
-/// How long a device may take to be ready, and a packet to come back, on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a device may take to be ready, and a packet to come back, on a busy machine. wireguard-go alone takes
+/// over 15 s where its own address went: it sends from the old one until it gives its session up.
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Who implements the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
