@@ -190,7 +190,6 @@ impl ServerConnection {
                     responder.receive(content).map_err(|_| ServerError::BadFrame)?;
                     return Ok(None);
                 }
-                State::Open { message: Some(_), .. } => return Err(ServerError::OutOfOrder),
                 State::Open { receive, .. } => {
                     let Some(content) = self.reader.read(input).map_err(|_| ServerError::BadFrame)? else {
                         return Ok(None);
