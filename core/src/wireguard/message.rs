@@ -280,11 +280,13 @@ mod tests {
             datagram[0] = 4;
             assert_eq!(MessageKind::of(&datagram).is_some(), accepted, "data of {len} bytes");
         }
-        for reserved in 1..4 {
-            let mut datagram = [0; INITIATION_LEN];
-            datagram[0] = 1;
-            datagram[reserved] = 1;
-            assert_eq!(MessageKind::of(&datagram), None);
+        for (kind, len) in [(1, INITIATION_LEN), (2, RESPONSE_LEN), (3, COOKIE_REPLY_LEN), (4, DATA_OVERHEAD)] {
+            for reserved in 1..4 {
+                let mut datagram = vec![0; len];
+                datagram[0] = kind;
+                datagram[reserved] = 1;
+                assert_eq!(MessageKind::of(&datagram), None, "type {kind}, byte {reserved}");
+            }
         }
         for unknown in [0, 5, 255] {
             assert_eq!(MessageKind::of(&[unknown, 0, 0, 0].repeat(37)), None);
