@@ -133,10 +133,11 @@ impl Mesh {
         let address = self.server_address();
         wait::for_ok("the control server to listen", START_LIMIT, || {
             if let Some(status) = daemon.exit_status()? {
-                return Err(anyhow!("weft-control ended ({status}):\n{}", daemon.log()));
+                return Ok(Err(anyhow!("weft-control ended ({status}):\n{}", daemon.log())));
             }
-            Ok(self.host.enter(move || TcpStream::connect_timeout(&address, Duration::from_secs(1)).map(drop))??)
-        })?;
+            self.host.enter(move || TcpStream::connect_timeout(&address, Duration::from_secs(1)))??;
+            Ok(Ok(()))
+        })??;
         self.daemon = Some(daemon);
         Ok(())
     }
@@ -249,10 +250,11 @@ impl Node {
         let mut daemon = Daemon::spawn(&format!("weft daemon on {}", self.name), &mut command)?;
         wait::for_ok(&format!("the daemon on {} to answer", self.name), START_LIMIT, || {
             if let Some(status) = daemon.exit_status()? {
-                return Err(anyhow!("weft daemon on {} ended ({status}):\n{}", self.name, daemon.log()));
+                return Ok(Err(anyhow!("weft daemon on {} ended ({status}):\n{}", self.name, daemon.log())));
             }
-            Ok(UnixStream::connect(&self.socket).map(drop)?)
-        })?;
+            UnixStream::connect(&self.socket)?;
+            Ok(Ok(()))
+        })??;
         self.daemon = Some(daemon);
         Ok(())
     }

@@ -97,7 +97,7 @@ fn run(test: fn() -> Result<()>) -> Result<(), Failed> {
     let outcome = catch_unwind(AssertUnwindSafe(test));
     let reason = match outcome {
         Ok(Ok(())) => return Ok(()),
-        Ok(Err(error)) => format!("{error:?}"),
+        Ok(Err(error)) => format!("{error:#}"),
         Err(panic) => panic
             .downcast_ref::<String>()
             .cloned()

@@ -202,10 +202,11 @@ impl Server {
         let mut daemon = Daemon::spawn("weft-control", &mut command)?;
         wait::for_ok("the control server to listen", Duration::from_secs(20), || {
             if let Some(status) = daemon.exit_status()? {
-                return Err(anyhow!("weft-control ended ({status}):\n{}", daemon.log()));
+                return Ok(Err(anyhow!("weft-control ended ({status}):\n{}", daemon.log())));
             }
-            Ok(TcpStream::connect(ADDRESS).map(drop)?)
-        })?;
+            TcpStream::connect(ADDRESS)?;
+            Ok(Ok(()))
+        })??;
         Ok(Self { daemon, group, unlimited, data })
     }
 
