@@ -204,7 +204,7 @@ impl Daemon {
         }
         if let Some(wire) = &mut self.wire {
             wire.path.transmit_due(&mut self.node);
-            self.node.device_changed(now, wall);
+            self.node.device_changed(now);
             let heard = self.node.take_moved();
             if heard.iter().filter(|from| wire.note_underlay(from.ip())).count() > 0 {
                 self.refresh_at = Some(now);

@@ -62,6 +62,11 @@ impl EndpointList {
         self.0.iter().map(|compact| compact.endpoint())
     }
 
+    /// Whether `endpoint` is one of them.
+    pub fn contains(&self, endpoint: SocketAddr) -> bool {
+        self.0.contains(&Compact::new(endpoint))
+    }
+
     /// The number of endpoints.
     pub fn len(&self) -> usize {
         self.0.len()

@@ -54,7 +54,8 @@ impl<S: NodeStorage, C: Crypto> Node<S, C> {
 
     /// What [`identity`](Self::identity) gives now is kept. Until this is said, a new secret is not used.
     pub fn identity_kept(&mut self) {
-        self.member.unkept_secret = false;
+        // What is not even collected cannot be kept.
+        self.member.unkept_secret &= self.member.events.persist_identity;
     }
 
     /// Takes a kept identity back, before [`start`](Self::start).

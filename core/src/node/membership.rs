@@ -147,9 +147,8 @@ impl<S: NodeStorage, C: Crypto> Member<S, C> {
 
     /// Writes the floor of stamps ahead where it is near.
     pub(super) fn reserve_stamps(&mut self, now: Instant, wall: UnixTime) {
-        let stamp = self.clock.stamp(now, wall);
-        if self.clock.wants_floor(stamp) {
-            self.clock.reserve(stamp, now, wall);
+        if self.clock.wants_floor(now, wall) {
+            self.clock.reserve(now, wall);
             if let Some(identity) = &mut self.identity {
                 identity.time = self.clock.kept();
                 self.events.persist_identity = true;
@@ -171,7 +170,10 @@ impl<S: NodeStorage, C: Crypto> Member<S, C> {
             ServerRecord::PeerUpsert(peer) => self.upsert_peer(&peer, now),
             ServerRecord::PeerRemove(removal) => self.remove_peer(removal.id),
             ServerRecord::PeerStatus(status) => self.peer_status(&status, now),
-            ServerRecord::SnapshotBegin(_) => self.netmap.begin_snapshot(),
+            ServerRecord::SnapshotBegin(_) => {
+                self.netmap.begin_snapshot();
+                self.events.health |= self.health.set(Subject::NetmapFull, "");
+            }
             ServerRecord::SnapshotEnd(end) => self.end_snapshot(end.revision, now),
             ServerRecord::UpTo(up_to) => {
                 self.netmap.set_revision(Some(up_to.revision));
@@ -247,7 +249,7 @@ impl<S: NodeStorage, C: Crypto> Member<S, C> {
             self.events.persist_identity = true;
             self.identity_changed(now);
             // Peers drop their sessions with the old key; whoever only receives would wait for them to notice.
-            self.resume_live(now);
+            self.resume_rekeyed(now);
         }
     }
 

@@ -227,8 +227,11 @@ impl<S: NodeStorage, C: Crypto> Node<S, C> {
         if endpoints == self.member.local_endpoints {
             return;
         }
-        self.member.local_endpoints = endpoints;
+        let former = core::mem::replace(&mut self.member.local_endpoints, endpoints);
         self.member.outbox.endpoints = true;
+        if former.iter().any(|endpoint| !self.member.local_endpoints.contains(endpoint)) {
+            self.member.resume_moved(now);
+        }
         // A new network may have the server where the old one had not.
         self.link.hurry(now);
     }
@@ -271,7 +274,7 @@ impl<S: NodeStorage, C: Crypto> Node<S, C> {
 
     /// Does what is due, the device's packets excepted, and takes note of what happened in the device.
     pub fn handle_timeout(&mut self, now: Instant, wall: UnixTime, rng: &mut dyn CryptoRng) {
-        self.device_changed(now, wall);
+        self.device_changed(now);
         self.link_timeout(now, rng);
         let member = &mut self.member;
         let due = |deadline: &mut Option<Instant>| deadline.take_if(|due| *due <= now).is_some();
@@ -283,13 +286,13 @@ impl<S: NodeStorage, C: Crypto> Node<S, C> {
         if due(&mut member.deadlines.own_key) {
             member.check_own_key(now, wall, rng);
         }
-        member.contacts_due(now, wall);
+        member.contacts_due(now);
     }
 
     /// Takes note of what happened in the device. Called after each batch that went through it.
-    pub fn device_changed(&mut self, now: Instant, wall: UnixTime) {
+    pub fn device_changed(&mut self, now: Instant) {
         while let Some(event) = self.member.device.poll_event() {
-            self.member.device_event(event, now, wall);
+            self.member.device_event(event, now);
         }
     }
 }

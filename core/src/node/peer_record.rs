@@ -20,6 +20,8 @@ use crate::{
 const TEXT_LEN: usize = 160;
 /// Addresses of one peer at most: one IPv4 and one IPv6.
 const MAX_ADDRESSES: usize = 2;
+/// The expiry of a key that does not expire.
+const NEVER: u64 = u64::MAX;
 /// A text of a record has no control characters, so one of them separates.
 const SEPARATOR: char = '\0';
 
@@ -30,9 +32,11 @@ pub struct PeerRecord {
     key: NodeKey,
     v4: Option<Ipv4Addr>,
     v6: Option<Ipv6Addr>,
-    key_expiry: Option<UnixTime>,
+    /// Seconds since 1970; [`NEVER`] where it does not expire.
+    expires_at: u64,
     revision: u64,
-    last_seen: Option<UnixTime>,
+    /// Seconds since 1970; zero where it is not known.
+    seen_at: u64,
     online: Option<bool>,
     /// Sent or changed since the running snapshot began.
     pub(super) marked: bool,
@@ -49,9 +53,9 @@ impl PeerRecord {
             key: peer.node_key,
             v4: None,
             v6: None,
-            key_expiry: peer.key_expiry,
+            expires_at: peer.key_expiry.map_or(NEVER, UnixTime::secs),
             revision: peer.revision,
-            last_seen: None,
+            seen_at: 0,
             online: None,
             marked: false,
             texts: String::new(),
@@ -125,14 +129,14 @@ impl PeerRecord {
         self.v6
     }
 
-    /// When its node key expires; `None` where it does not.
-    pub const fn key_expiry(&self) -> Option<UnixTime> {
-        self.key_expiry
+    /// When its node key expires, in whole seconds; `None` where it does not.
+    pub fn key_expiry(&self) -> Option<UnixTime> {
+        (self.expires_at != NEVER).then(|| UnixTime::new(self.expires_at, 0))
     }
 
     /// Whether its node key has expired at `unix`.
     pub fn is_expired(&self, unix: UnixTime) -> bool {
-        self.key_expiry.is_some_and(|expiry| expiry <= unix)
+        self.expires_at <= unix.secs()
     }
 
     /// The number of the revision that changed it last.
@@ -146,19 +150,19 @@ impl PeerRecord {
     }
 
     /// When it was last connected to the server, as far as this node was told.
-    pub const fn last_seen(&self) -> Option<UnixTime> {
-        self.last_seen
+    pub fn last_seen(&self) -> Option<UnixTime> {
+        (self.seen_at > 0).then(|| UnixTime::new(self.seen_at, 0))
     }
 
     pub(super) fn set_status(&mut self, status: &PeerStatus<'_>) {
         self.online = Some(status.online);
-        self.last_seen = status.last_seen.or(self.last_seen);
+        self.seen_at = status.last_seen.map_or(self.seen_at, UnixTime::secs);
     }
 
     /// What was known by status stays when the record is replaced.
     pub(super) fn keep_status_of(&mut self, former: &Self) {
         self.online = former.online;
-        self.last_seen = former.last_seen;
+        self.seen_at = former.seen_at;
     }
 
     pub(super) fn forget_online(&mut self) {
@@ -179,7 +183,7 @@ impl PeerRecord {
             os: Some(Text::cut(self.os())).filter(|os| !os.as_str().is_empty()),
             user: self.user().map(Text::cut),
             tags: tags.as_slice().into(),
-            key_expiry: self.key_expiry,
+            key_expiry: self.key_expiry(),
             revision: self.revision,
         })
     }

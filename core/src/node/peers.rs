@@ -3,6 +3,8 @@
 //! A record lives at the slot of its peer in the device. What the server says of a peer is applied to both at once, and a
 //! peer that is gone is gone from both before the call returns, with its sessions.
 
+use core::time::Duration;
+
 use super::{Contact, Member, NodeEvent, NodeStorage, PeerRecord, event::Subject, outbox};
 use crate::{
     control::{
@@ -14,6 +16,9 @@ use crate::{
     time::Instant,
     wireguard::{Device, PeerId, PeerState},
 };
+
+/// A peer that carried no packet for so long makes room where there is none.
+const MAKES_ROOM_AFTER: Duration = Duration::from_secs(10);
 
 impl<S: NodeStorage, C: Crypto> Member<S, C> {
     /// A peer as it is now.
@@ -38,11 +43,11 @@ impl<S: NodeStorage, C: Crypto> Member<S, C> {
             was_live = self.is_live(record.id(), now);
             self.drop_slot(slot);
         }
-        let Some(device_peer) = self.add_to_device(&record) else {
-            self.events.health |= self.health.set(
-                Subject::NetmapFull,
-                "This node knows as many peers as it has room for; peers beyond that are not reachable from here.",
-            );
+        let Some(device_peer) = self.add_to_device(&record, now) else {
+            if !self.is_on_demand() {
+                let sentence = "This node knows as many peers as it has room for; others are not reachable from here.";
+                self.events.health |= self.health.set(Subject::NetmapFull, sentence);
+            }
             return;
         };
         self.configure(device_peer, &record, former.is_some() && rekeyed.is_none());
@@ -59,31 +64,36 @@ impl<S: NodeStorage, C: Crypto> Member<S, C> {
     }
 
     /// Adds a peer to the device, making room for it where it has to and may.
-    fn add_to_device(&mut self, record: &PeerRecord) -> Option<PeerId> {
+    fn add_to_device(&mut self, record: &PeerRecord, now: Instant) -> Option<PeerId> {
         loop {
             match self.device.add_peer(record.key()) {
                 Ok(peer) => return Some(peer),
-                Err(crate::wireguard::AddPeerError::Full) if self.make_room() => {}
+                Err(crate::wireguard::AddPeerError::Full) if self.make_room(now) => {}
                 Err(_) => return None,
             }
         }
     }
 
-    /// Where peers come on demand, the one that is not in contact, or was used the longest time ago and has no
-    /// session, makes room for the one that was asked for.
-    fn make_room(&mut self) -> bool {
-        if self.netmap.own().is_none_or(|own| own.delivery() != Delivery::OnDemand) {
+    /// Where peers come on demand, the one that carried a packet the longest time ago, or none, makes room for the one that
+    /// was asked for.
+    fn make_room(&mut self, now: Instant) -> bool {
+        if !self.is_on_demand() {
             return false;
         }
-        let stranger = self.netmap.peers().map(PeerRecord::id).find(|id| self.contacts.get(*id).is_none());
-        let idlest = || {
-            let idle = self.contacts.iter().filter(|contact| !contact.had_session);
-            idle.min_by_key(|contact| contact.used).map(|contact| contact.id)
+        let last_used = |peer: &PeerRecord| {
+            let peer = self.device.peer_by_key(peer.key());
+            peer.and_then(|peer| self.device.last_used(peer))
         };
-        let Some(id) = stranger.or_else(idlest) else { return false };
+        let idle = self.netmap.peers().map(|peer| (last_used(peer), peer.id()));
+        let idle = idle.filter(|(used, _)| used.is_none_or(|used| now.saturating_since(used) >= MAKES_ROOM_AFTER));
+        let Some((_, id)) = idle.min() else { return false };
         self.remove_peer(id);
         outbox::add(&mut self.outbox.unheld, id);
         true
+    }
+
+    pub(super) fn is_on_demand(&self) -> bool {
+        self.netmap.own().is_some_and(|own| own.delivery() == Delivery::OnDemand)
     }
 
     /// Gives the device what the record says of a peer.
@@ -118,6 +128,10 @@ impl<S: NodeStorage, C: Crypto> Member<S, C> {
         if let Some(record) = self.netmap.take(slot)
             && let Some(device_peer) = self.device.peer_by_key(record.key())
         {
+            // One by one, since the device would look at the prefixes of all peers.
+            for address in record.addresses() {
+                self.device.remove_allowed_ip(device_peer, IpPrefix::host(address));
+            }
             self.device.remove_peer(device_peer);
         }
     }

@@ -14,7 +14,7 @@ use super::{
     outbox::{self, StatusWalk, Subject},
 };
 use crate::{
-    control::{Delivery, NodeId, record::PeerStatus},
+    control::{NodeId, record::PeerStatus},
     crypto::Crypto,
     keys::NodeKey,
     time::{Instant, UnixTime},
@@ -36,6 +36,7 @@ impl<S: NodeStorage, C: Crypto> Node<S, C> {
         let alone = || EndpointList::only(transmit.endpoint);
         match (transmit.kind, transmit.peer) {
             (TransmitKind::Initiation, Some(peer)) => {
+                self.member.clock.count_initiation();
                 self.member.reserve_stamps(now, wall);
                 self.member.initiation_targets(peer, transmit.endpoint, now).unwrap_or_else(alone)
             }
@@ -56,8 +57,7 @@ impl<S: NodeStorage, C: Crypto> Node<S, C> {
     }
 
     fn need(&mut self, subject: Subject, now: Instant) -> bool {
-        let on_demand = self.member.netmap.own().is_some_and(|own| own.delivery() == Delivery::OnDemand);
-        on_demand && self.link.is_registered() && self.member.outbox.ask(subject, now)
+        self.member.is_on_demand() && self.link.is_registered() && self.member.outbox.ask(subject, now)
     }
 
     /// Asks the server for the status of every peer, for a person who wants to see it.
@@ -130,12 +130,9 @@ impl<S: NodeStorage, C: Crypto> Member<S, C> {
     }
 
     /// Takes note of what happened in the device.
-    pub(super) fn device_event(&mut self, event: Event, now: Instant, wall: UnixTime) {
+    pub(super) fn device_event(&mut self, event: Event, now: Instant) {
         match event {
-            Event::Established(peer) => {
-                self.reserve_stamps(now, wall);
-                self.answered(peer, true, now);
-            }
+            Event::Established(peer) => self.answered(peer, true, now),
             Event::Roamed(peer) => self.answered(peer, false, now),
             Event::NeedsEndpoint(peer) => {
                 let Some(id) = self.id_of(peer) else { return };
@@ -169,13 +166,24 @@ impl<S: NodeStorage, C: Crypto> Member<S, C> {
 
     /// The server said where a peer in contact may be.
     pub(super) fn candidates_changed(&mut self, status: &PeerStatus<'_>, now: Instant) {
-        let Some(contact) = self.contacts.get_mut(status.id) else { return };
-        contact.candidates = status.endpoints.iter().map(|endpoint| endpoint.0).collect();
-        let first = contact.targets(None).iter().next();
         let Some(peer) = self.device_peer(status.id) else { return };
-        let unknown = self.device.peer(peer, now).is_some_and(|view| view.endpoint.is_none());
-        if unknown && first.is_some() {
-            self.device.set_endpoint(peer, first, now);
+        let current = self.device.peer(peer, now).and_then(|view| view.endpoint);
+        let Some(contact) = self.contacts.get_mut(status.id) else { return };
+        let former =
+            core::mem::replace(&mut contact.candidates, status.endpoints.iter().map(|endpoint| endpoint.0).collect());
+        let first = contact.targets(None).iter().next();
+        let Some(current) = current else {
+            if first.is_some() {
+                self.device.set_endpoint(peer, first, now);
+            }
+            return;
+        };
+        if former.contains(current) && !contact.candidates.contains(current) && !contact.candidates.is_empty() {
+            // The peer moved away from where it is reached, so it is looked for at once.
+            contact.unanswered = contact.unanswered.max(1);
+            if contact.had_session {
+                let _ = self.device.initiate(peer, now);
+            }
         }
     }
 
@@ -184,9 +192,14 @@ impl<S: NodeStorage, C: Crypto> Member<S, C> {
         self.resume(now, |contact| contact.had_session);
     }
 
-    /// Plans handshakes with the peers that a session is up with: they will drop it.
-    pub(super) fn resume_live(&mut self, now: Instant) {
+    /// Plans handshakes with the peers in contact: they will drop their sessions with the old key.
+    pub(super) fn resume_rekeyed(&mut self, now: Instant) {
         self.resume(now + REKEYED_DELAY, |contact| contact.had_session);
+    }
+
+    /// Plans handshakes with the peers in contact: this node moved, and they learn by it where to.
+    pub(super) fn resume_moved(&mut self, now: Instant) {
+        self.resume(now, |contact| contact.had_session);
     }
 
     fn resume(&mut self, from: Instant, which: impl Fn(&Contact) -> bool) {
@@ -196,7 +209,7 @@ impl<S: NodeStorage, C: Crypto> Member<S, C> {
     }
 
     /// Begins handshakes that are due and ends contacts that are idle.
-    pub(super) fn contacts_due(&mut self, now: Instant, wall: UnixTime) {
+    pub(super) fn contacts_due(&mut self, now: Instant) {
         if !self.running {
             return;
         }
@@ -207,7 +220,7 @@ impl<S: NodeStorage, C: Crypto> Member<S, C> {
                 continue;
             };
             if resume.is_some() {
-                self.begin_handshake(id, peer, now, wall);
+                self.begin_handshake(id, peer, now);
                 continue;
             }
             let view = self.device.peer(peer, now);
@@ -220,8 +233,7 @@ impl<S: NodeStorage, C: Crypto> Member<S, C> {
         }
     }
 
-    fn begin_handshake(&mut self, id: NodeId, peer: PeerId, now: Instant, wall: UnixTime) {
-        self.reserve_stamps(now, wall);
+    fn begin_handshake(&mut self, id: NodeId, peer: PeerId, now: Instant) {
         let known = self.device.peer(peer, now).and_then(|view| view.endpoint);
         if known.is_none() {
             let candidate = self.contacts.get(id).and_then(|contact| contact.targets(None).iter().next());

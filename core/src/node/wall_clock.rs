@@ -6,6 +6,9 @@
 //! too, since peers refuse an earlier one (TAI64N, WireGuard paper 5.1): a floor is written to storage ahead of use, in
 //! steps, so that one write serves many handshakes.
 //!
+//! While this machine's clock is behind the floor, the stamps of a run begin at the floor and each initiation takes one
+//! step of the stamp's resolution; then the floor is written a little ahead only, so that restarts do not carry it off.
+//!
 //! A clock that was years ahead once leaves a high floor behind. That locks nobody out: stamps go on from the floor
 //! by the smallest step, while expiry is judged by the server's time.
 
@@ -13,10 +16,12 @@ use core::time::Duration;
 
 use crate::time::{Instant, UnixTime};
 
-/// How far ahead of use the floor is written.
-const FLOOR_STEP: Duration = Duration::from_secs(3_600);
-/// A new floor is written when less than this is left of the last one.
-const FLOOR_MARGIN: Duration = Duration::from_secs(600);
+/// How far ahead of use the floor is written, and from what rest of it on a new one is, while the time drives the stamps.
+const BY_TIME: (Duration, Duration) = (Duration::from_secs(3_600), Duration::from_secs(600));
+/// The same while the floor of an earlier run drives them.
+const BY_FLOOR: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(10));
+/// At least the resolution of stamps, 2^24 nanoseconds.
+const STAMP_STEP: Duration = Duration::from_millis(17);
 /// A difference between this machine's clock and the server's that a person should know of.
 const NOTABLE_SKEW: Duration = Duration::from_secs(300);
 
@@ -38,6 +43,8 @@ pub(super) struct WallClock {
     kept_server_time: UnixTime,
     /// Stamps of this run begin here.
     base: UnixTime,
+    /// Initiations of this run.
+    initiations: u32,
     /// Stamps stay below this, which is in storage or on its way there.
     reserved: UnixTime,
     skew: Skew,
@@ -61,6 +68,7 @@ impl WallClock {
             heard: None,
             kept_server_time: kept.server_time,
             base: kept.stamp_floor,
+            initiations: 0,
             reserved: kept.stamp_floor,
             skew: Skew::Near,
         }
@@ -89,20 +97,31 @@ impl WallClock {
         }
     }
 
-    /// The least time that a handshake may be stamped with; the device goes on from there.
+    /// An initiation goes out.
+    pub(super) fn count_initiation(&mut self) {
+        self.initiations = self.initiations.saturating_add(1);
+    }
+
+    /// No stamp that was used is later.
     pub(super) fn stamp(&self, now: Instant, wall: UnixTime) -> UnixTime {
-        self.time(now, wall).max(self.base)
+        self.time(now, wall).max(self.base + STAMP_STEP.saturating_mul(self.initiations))
     }
 
-    /// Whether the floor in storage is too near to a stamp that is or will soon be used. The caller then keeps
-    /// [`WallClock::reserve`]'s result before it goes on.
-    pub(super) fn wants_floor(&self, stamp: UnixTime) -> bool {
-        stamp + FLOOR_MARGIN > self.reserved
+    fn ahead(&self, now: Instant, wall: UnixTime) -> (Duration, Duration) {
+        if self.time(now, wall) >= self.base { BY_TIME } else { BY_FLOOR }
     }
 
-    /// Reserves stamps for one step more and returns what to keep.
-    pub(super) fn reserve(&mut self, stamp: UnixTime, now: Instant, wall: UnixTime) {
-        self.reserved = self.reserved.max(stamp + FLOOR_STEP);
+    /// Whether the floor in storage is too near to stamps that are or will soon be used. The caller then calls
+    /// [`WallClock::reserve`] and has [`WallClock::kept`] kept.
+    pub(super) fn wants_floor(&self, now: Instant, wall: UnixTime) -> bool {
+        let (_, margin) = self.ahead(now, wall);
+        self.stamp(now, wall) + margin > self.reserved
+    }
+
+    /// Reserves stamps for some time to come.
+    pub(super) fn reserve(&mut self, now: Instant, wall: UnixTime) {
+        let (step, _) = self.ahead(now, wall);
+        self.reserved = self.reserved.max(self.stamp(now, wall) + step);
         if self.heard.is_some() {
             self.kept_server_time = self.kept_server_time.max(self.time(now, wall));
         }
@@ -145,9 +164,9 @@ mod tests {
         let now = Instant::from_secs(70);
         assert_eq!(secs(clock.time(now, unset)), REAL.secs() + 60);
         let stamp = clock.stamp(now, unset);
-        assert!(clock.wants_floor(stamp));
-        clock.reserve(stamp, now, unset);
-        assert!(!clock.wants_floor(stamp));
+        assert!(clock.wants_floor(now, unset));
+        clock.reserve(now, unset);
+        assert!(!clock.wants_floor(now, unset));
 
         let restarted = WallClock::new(clock.kept());
         assert!(restarted.stamp(Instant::ZERO, unset) > stamp, "the server is away and the clock is at 1970");
@@ -160,9 +179,10 @@ mod tests {
         let mut writes = 0;
         for minute in 0..24 * 60 {
             let now = Instant::from_secs(minute * 60);
-            let stamp = clock.stamp(now, REAL + Duration::from_secs(minute * 60));
-            if clock.wants_floor(stamp) {
-                clock.reserve(stamp, now, REAL);
+            let wall = REAL + Duration::from_secs(minute * 60);
+            clock.count_initiation();
+            if clock.wants_floor(now, wall) {
+                clock.reserve(now, wall);
                 writes += 1;
             }
         }
@@ -170,10 +190,37 @@ mod tests {
     }
 
     #[test]
+    fn many_restarts_do_not_carry_the_floor_off() {
+        let mut clock = WallClock::new(KeptTime::default());
+        clock.reserve(Instant::ZERO, REAL);
+        for _ in 0..100 {
+            let before = clock.stamp(Instant::ZERO, REAL);
+            clock = WallClock::new(clock.kept());
+            clock.count_initiation();
+            assert!(clock.stamp(Instant::ZERO, REAL) > before);
+            clock.reserve(Instant::ZERO, REAL);
+        }
+        assert!(since(clock.kept().stamp_floor, REAL) < Duration::from_secs(3 * 3_600));
+    }
+
+    #[test]
+    fn a_floor_drives_the_stamps_of_many_initiations_and_stays_ahead_of_them() {
+        let unset = UnixTime::default();
+        let mut clock = WallClock::new(KeptTime { stamp_floor: REAL, server_time: unset });
+        for _ in 0..100_000 {
+            clock.count_initiation();
+            if clock.wants_floor(Instant::ZERO, unset) {
+                clock.reserve(Instant::ZERO, unset);
+            }
+            assert!(clock.kept().stamp_floor > clock.stamp(Instant::ZERO, unset));
+        }
+    }
+
+    #[test]
     fn a_clock_that_was_years_ahead_does_not_expire_keys_once_the_server_is_heard() {
         let mut clock = WallClock::new(KeptTime::default());
         let wrong = UnixTime::new(4_000_000_000, 0);
-        clock.reserve(clock.stamp(Instant::ZERO, wrong), Instant::ZERO, wrong);
+        clock.reserve(Instant::ZERO, wrong);
         let mut restarted = WallClock::new(clock.kept());
         assert_eq!(restarted.time(Instant::ZERO, REAL), REAL, "the high floor is for stamps alone");
         assert!(restarted.stamp(Instant::ZERO, REAL) > wrong, "peers have seen stamps up to there");

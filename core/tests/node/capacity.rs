@@ -29,8 +29,25 @@ fn one_that_is_not_in_use_makes_room_for_the_one_that_is_wanted() {
     for peer in ["a", "b", "c", "d", "e", "a"] {
         assert!(world.reaches("sensor", peer, 3 * SECOND), "{peer}");
         assert!(world.node("sensor").netmap().len() <= 2);
-        world.run(1_300 * SECOND);
+        world.run(15 * SECOND);
     }
+}
+
+#[test]
+fn a_peer_in_use_does_not_make_room() {
+    let mut world = world();
+    for peer in ["a", "b"] {
+        assert!(world.reaches("sensor", peer, 3 * SECOND));
+    }
+    let third = world.server.address_of("c");
+    for _ in 0..30 {
+        world.send("sensor", third, "no room");
+        assert!(world.reaches("sensor", "a", SECOND) && world.reaches("sensor", "b", SECOND));
+        world.run(SECOND);
+    }
+    assert_eq!(world.node("sensor").netmap().len(), 2);
+    assert!(world.node("sensor").peer_by_address(third).is_none());
+    assert_eq!(world.node("sensor").health().count(), 0, "that is how a small node is");
 }
 
 #[test]

@@ -65,12 +65,24 @@ fn an_initiation_goes_to_every_candidate_and_then_to_where_it_was_answered() {
 }
 
 #[test]
-fn a_peer_that_moved_is_found_by_its_new_endpoints() {
+fn a_peer_that_moved_is_found_at_once_by_the_servers_word() {
     let mut world = World::joined(&["laptop", "nas"]);
     assert!(world.reaches("laptop", "nas", SECOND));
+    world.run(10 * SECOND);
     world.move_to("nas", "192.0.2.99:41641");
     world.run(SECOND);
-    assert!(world.reaches("laptop", "nas", 40 * SECOND), "first by silence, then by the server's word");
+    assert!(world.reaches("laptop", "nas", SECOND));
+}
+
+#[test]
+fn a_node_that_moved_tells_its_peers_without_the_server() {
+    let mut world = World::joined(&["laptop", "nas"]);
+    assert!(world.reaches("laptop", "nas", SECOND));
+    world.server.stop();
+    world.run(10 * SECOND);
+    world.move_to("nas", "192.0.2.99:41641");
+    world.run(SECOND);
+    assert!(world.reaches("laptop", "nas", SECOND), "where only the other side sends");
 }
 
 #[test]

@@ -346,7 +346,7 @@ impl World {
                 }
                 Received::Taken(_) | Received::Drop(_) => {}
             }
-            host.node.device_changed(now, wall);
+            host.node.device_changed(now);
         }
         false
     }
@@ -398,7 +398,7 @@ impl World {
                 self.flying.push(Flying { at: now + LATENCY, from: host.address, to: target, bytes });
             }
         }
-        host.node.device_changed(now, wall);
+        host.node.device_changed(now);
         busy |= host.collect_events(&mut self.server, now);
         if let Some(connection) = host.connection {
             let mut out = [0; 2 * MAX_FRAME];

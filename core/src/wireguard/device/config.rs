@@ -255,6 +255,12 @@ impl<S: Storage> Device<S> {
         })
     }
 
+    /// When an inner packet last went either way in the sessions that the peer has, or they were begun; `None` where it
+    /// is not active.
+    pub fn last_used(&self, peer: PeerId) -> Option<Instant> {
+        Some(self.active.get(self.slot_of(peer)?)?.last_used)
+    }
+
     /// The preshared key of a peer, for configuration tools.
     pub fn preshared_key(&self, peer: PeerId) -> Option<&PresharedKey> {
         self.known.get(peer).map(|known| &known.preshared_key)
