@@ -118,16 +118,8 @@ impl ClientConnection {
     /// Called until it returns zero, after `new` and after every other call. `out` has room for
     /// [`MAX_FRAME`](super::MAX_FRAME) bytes.
     pub fn transmit<C: Crypto>(&mut self, out: &mut [u8], now: Instant) -> usize {
-        match core::mem::replace(&mut self.state, State::Closed) {
-            State::Request { config, ephemeral } => {
-                let written = write_request(out, &config.address, VERSIONS, &config.server);
-                self.state = match written {
-                    Ok(_) => State::Upgrading { config, ephemeral, parser: ResponseParser::new() },
-                    Err(TooLarge) => State::Request { config, ephemeral },
-                };
-                return written.unwrap_or_default();
-            }
-            state => self.state = state,
+        if matches!(self.state, State::Request { .. }) {
+            return self.transmit_request(out);
         }
         if let State::Handshake { initiator, message_sent } = &mut self.state {
             let Some(message) = initiator.message().filter(|_| !*message_sent) else { return 0 };
@@ -143,6 +135,16 @@ impl ClientConnection {
             return 0;
         };
         self.seal::<C>(&record, out, now).unwrap_or_default()
+    }
+
+    fn transmit_request(&mut self, out: &mut [u8]) -> usize {
+        let State::Request { config, ephemeral } = core::mem::replace(&mut self.state, State::Closed) else { return 0 };
+        let written = write_request(out, &config.address, VERSIONS, &config.server);
+        self.state = match written {
+            Ok(_) => State::Upgrading { config, ephemeral, parser: ResponseParser::new() },
+            Err(TooLarge) => State::Request { config, ephemeral },
+        };
+        written.unwrap_or_default()
     }
 
     /// Whether [`step`](Self::step) has something to compute.
