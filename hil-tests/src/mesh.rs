@@ -40,7 +40,18 @@ pub struct Mesh {
     daemon: Option<Daemon>,
     folder: TempDir,
     proxy: Option<Proxy>,
-    disk: Option<Disk>,
+    setup: Setup,
+}
+
+/// What is unusual about a mesh.
+#[derive(Clone, Debug, Default)]
+pub struct Setup {
+    /// Further options of `weft-control serve`.
+    pub serve: &'static [&'static str],
+    /// Somebody between the nodes and the server, who changes what nodes send.
+    pub proxy: Option<proxy::Edit>,
+    /// A small disk for the server's folder, gone with the server.
+    pub disk: Option<Disk>,
 }
 
 /// The size of a file system in memory, in kilobytes, that a daemon keeps its files on.
@@ -65,30 +76,21 @@ pub struct Node {
 impl Mesh {
     /// A network with a running control server and the user `ada`.
     pub fn start() -> Result<Self> {
-        Self::set_up(None, None)
+        Self::start_with(Setup::default())
     }
 
-    /// The same with somebody between the nodes and the server.
-    pub fn start_behind_proxy(edit: proxy::Edit) -> Result<Self> {
-        Self::set_up(Some(edit), None)
-    }
-
-    /// The same with the server on a small disk of its own, which is gone with the server.
-    pub fn start_on_disk(disk: Disk) -> Result<Self> {
-        Self::set_up(None, Some(disk))
-    }
-
-    fn set_up(edit: Option<proxy::Edit>, disk: Option<Disk>) -> Result<Self> {
+    /// The same, set up otherwise.
+    pub fn start_with(setup: Setup) -> Result<Self> {
         let mut lab = Lab::new()?;
         let host = lab.host("control")?;
         // Not in the build folder: the path of a Unix socket has at most 107 bytes.
         let folder = tempfile::Builder::new().prefix("weft-").tempdir().context("cannot make a folder for the mesh")?;
         let data = folder.path().join("control");
-        let proxy = edit.map(|edit| {
+        let proxy = setup.proxy.map(|edit| {
             let server = (host.ipv4(), CONTROL_PORT).into();
             Proxy::start(&host, (host.ipv4(), PROXY_PORT).into(), server, edit)
         });
-        let mut mesh = Self { lab, host, data, daemon: None, folder, proxy: proxy.transpose()?, disk };
+        let mut mesh = Self { lab, host, data, daemon: None, folder, proxy: proxy.transpose()?, setup };
         mesh.start_server()?;
         mesh.admin(&["user", "create", "ada"])?;
         Ok(mesh)
@@ -120,10 +122,10 @@ impl Mesh {
     }
 
     fn serve_command(&self) -> Result<Command> {
-        let mut command = command_on_disk(&self.host, &binaries::weft_control()?, &self.data, self.disk)?;
+        let mut command = command_on_disk(&self.host, &binaries::weft_control()?, &self.data, self.setup.disk)?;
         command.args(["serve", "--data"]).arg(&self.data).args(["--listen", &format!("0.0.0.0:{CONTROL_PORT}")]);
         let port = if self.proxy.is_some() { PROXY_PORT } else { CONTROL_PORT };
-        command.args(["--url", &format!("http://{}:{port}", self.host.ipv4())]);
+        command.args(["--url", &format!("http://{}:{port}", self.host.ipv4())]).args(self.setup.serve);
         Ok(command)
     }
 
@@ -174,7 +176,7 @@ impl Mesh {
     /// A call of the server's command line.
     pub fn admin_command(&self, arguments: &[&str]) -> Result<Command> {
         let program = binaries::weft_control()?;
-        let mut command = match (&self.daemon, self.disk) {
+        let mut command = match (&self.daemon, self.setup.disk) {
             (Some(daemon), Some(_)) => daemon.command_beside(program),
             _ => self.host.command(program),
         };

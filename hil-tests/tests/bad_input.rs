@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use weft_hil::{
-    mesh::{Disk, Mesh, Node},
+    mesh::{Disk, Mesh, Node, Setup},
     process::{Daemon, output, raise_open_files, refusal},
     proxy,
     requirement::{PING, Requirement},
@@ -198,7 +198,7 @@ fn half_open_connections() -> Result<()> {
 }
 
 fn a_replayed_connection() -> Result<()> {
-    let mut mesh = Mesh::start_behind_proxy(|_| {})?;
+    let mut mesh = Mesh::start_with(Setup { proxy: Some(|_| {}), ..Setup::default() })?;
     let node = mesh.machine("nas")?;
     node.join(&mesh.join_key(&["--reusable"])?)?;
     let recorded = mesh.proxy()?.sent(0).context("the node did not connect through the proxy")?;
@@ -223,14 +223,15 @@ fn node_ids(list: &serde_json::Value) -> Vec<String> {
 }
 
 fn a_changed_version() -> Result<()> {
-    let mut mesh = Mesh::start_behind_proxy(|bytes| {
+    let pretend_newer = |bytes: &mut Vec<u8>| {
         let offer = b"Weft-Version: 1-1";
         if let Some(at) = bytes.windows(offer.len()).position(|window| window == offer)
             && let Some(last) = bytes.get_mut(at + offer.len() - 1)
         {
             *last = b'9';
         }
-    })?;
+    };
+    let mut mesh = Mesh::start_with(Setup { proxy: Some(pretend_newer), ..Setup::default() })?;
     let node = mesh.machine("nas")?;
     refused(&node, &mesh.join_key(&[])?)?;
     ensure!(node_ids(&mesh.admin_json(&["node", "list"])?).is_empty(), "a node joined over an altered request");
@@ -246,7 +247,7 @@ fn fill(daemon: &Daemon, folder: &std::path::Path) -> Result<()> {
 }
 
 fn a_full_disk_of_the_server() -> Result<()> {
-    let mut mesh = Mesh::start_on_disk(Disk { kilobytes: 4_096 })?;
+    let mut mesh = Mesh::start_with(Setup { disk: Some(Disk { kilobytes: 4_096 }), ..Setup::default() })?;
     let data = mesh.data().to_path_buf();
     fill(mesh.server()?, &data)?;
     let mut acknowledged = Vec::new();

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use weft_hil::{
-    mesh::{Mesh, Node},
+    mesh::{Mesh, Node, Setup},
     requirement::{PING, Requirement},
     suite::Suite,
     wait,
@@ -23,6 +23,7 @@ fn main() -> std::process::ExitCode {
         .test("a_removed_node_is_unreachable_within_a_second", MESH, a_removed_node_is_unreachable)
         .test("a_node_that_was_away_learns_of_a_removal_when_it_reconnects", MESH, a_removal_is_learned_later)
         .test("an_expired_node_is_unreachable_within_a_second", MESH, an_expired_node_is_unreachable)
+        .test("expiry_is_enforced_without_the_server", MESH, expiry_is_enforced_without_the_server)
         .test("a_renamed_node_shows_its_new_name", MESH, a_renamed_node_shows_its_new_name)
         .test("tagged_nodes_do_not_expire_and_others_do", MESH, tagged_nodes_do_not_expire)
         .run()
@@ -78,6 +79,20 @@ fn an_expired_node_is_unreachable() -> Result<()> {
     let address = nas.mesh_ipv4()?;
     unreachable_after(|| mesh.admin(&["node", "expire", "nas"]).map(drop), &[&laptop, &pi], address)?;
     laptop.reaches(pi.mesh_ipv4()?, LIMIT)
+}
+
+fn expiry_is_enforced_without_the_server() -> Result<()> {
+    let mut mesh = Mesh::start_with(Setup { serve: &["--key-validity", "15s"], ..Setup::default() })?;
+    let (nas, laptop) = (mesh.node("nas")?, mesh.machine("laptop")?);
+    laptop.join(&mesh.join_key(&["--tag", "tag:laptop"])?)?;
+    let address = nas.mesh_ipv4()?;
+    laptop.reaches(address, LIMIT)?;
+    mesh.kill_server()?;
+    ensure!(laptop.ping(address), "nas is unreachable before its key expires");
+    wait::until("laptop to stop reaching nas", LIMIT, || !laptop.ping(address))?;
+    let nas = laptop.peer("nas")?.context("the kept netmap names nas")?;
+    ensure!(nas.get("Expired") == Some(&Value::Bool(true)), "the status does not say that the key expired: {nas}");
+    Ok(())
 }
 
 fn a_renamed_node_shows_its_new_name() -> Result<()> {
