@@ -1,2 +1,7 @@
-//! Weft.
-fn main() {}
+//! The binary `weft-control`; everything is in the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    weft_control::cli::main()
+}
