@@ -208,7 +208,11 @@ async fn run(cli: Cli) -> Result<(), Box<dyn std::error::Error>> {
         Action::RotateKey(_) => Command::RotateAnnounce,
     };
     let outcome = client::run(&cli.data, command).await?;
-    if cli.json { print(&format!("{}\n", serde_json::to_string_pretty(&outcome)?)) } else { print(&table::render(&outcome)) }
+    if cli.json {
+        print(&format!("{}\n", serde_json::to_string_pretty(&outcome)?))
+    } else {
+        print(&table::render(&outcome))
+    }
 }
 
 fn print(text: &str) -> Result<(), Box<dyn std::error::Error>> {
@@ -220,6 +224,7 @@ async fn serve(data: &Path, options: Serve) -> Result<(), Box<dyn std::error::Er
     tracing_subscriber::fmt()
         .with_env_filter(filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info")))
         .with_writer(io::stderr)
+        .with_ansi(io::IsTerminal::is_terminal(&io::stderr()))
         .init();
     let mut stop = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

@@ -79,7 +79,13 @@ pub(crate) struct Connection {
 
 impl Connection {
     /// A connection that was just upgraded; `input` came behind the request.
-    pub(crate) fn new(stream: TcpStream, input: &[u8], accepted: &Accepted, network: NetworkId, from: SocketAddr) -> Self {
+    pub(crate) fn new(
+        stream: TcpStream,
+        input: &[u8],
+        accepted: &Accepted,
+        network: NetworkId,
+        from: SocketAddr,
+    ) -> Self {
         Self {
             stream,
             protocol: ServerConnection::new(accepted, Instant::ZERO, &mut random::system()),

@@ -25,7 +25,9 @@ use crate::{
     lock::DataLock,
     network::{Initial, Network},
     refusal::Refusal,
-    store::{Change, Effect, FILE_NAME, NETWORK, Policy, Store, Transaction, backup, server_keys, server_keys::ServerKeys},
+    store::{
+        Change, Effect, FILE_NAME, NETWORK, Policy, Store, Transaction, backup, server_keys, server_keys::ServerKeys,
+    },
 };
 
 /// How many changes one transaction takes at most.
@@ -200,7 +202,10 @@ impl std::fmt::Debug for Message {
 /// A change that waits, whatever its type.
 trait Job: Send {
     /// Makes the change; the outcome is kept until the commit. An error is a failure of the store.
-    fn run<'a>(&'a mut self, tx: &'a mut Transaction<'_>) -> Pin<Box<dyn Future<Output = Result<(), Refusal>> + Send + 'a>>;
+    fn run<'a>(
+        &'a mut self,
+        tx: &'a mut Transaction<'_>,
+    ) -> Pin<Box<dyn Future<Output = Result<(), Refusal>> + Send + 'a>>;
 
     /// Gives the outcome to who asked, or the failure of the commit.
     fn answer(self: Box<Self>, commit: Result<(), Refusal>);
@@ -213,7 +218,10 @@ struct Pending<C: Change> {
 }
 
 impl<C: Change> Job for Pending<C> {
-    fn run<'a>(&'a mut self, tx: &'a mut Transaction<'_>) -> Pin<Box<dyn Future<Output = Result<(), Refusal>> + Send + 'a>> {
+    fn run<'a>(
+        &'a mut self,
+        tx: &'a mut Transaction<'_>,
+    ) -> Pin<Box<dyn Future<Output = Result<(), Refusal>> + Send + 'a>> {
         Box::pin(async move {
             let Some(change) = self.change.take() else { return Ok(()) };
             let outcome = change.apply(tx).await;

@@ -40,7 +40,8 @@ impl DataLock {
         let unusable = |error: io::Error| LockError::Unusable(directory.to_owned(), error);
         DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(unusable)?;
         let directory = fs::canonicalize(directory).map_err(unusable)?;
-        let file = OpenOptions::new().create(true).write(true).truncate(false).mode(0o600).open(directory.join(FILE_NAME));
+        let file =
+            OpenOptions::new().create(true).write(true).truncate(false).mode(0o600).open(directory.join(FILE_NAME));
         let file = file.map_err(unusable)?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Self { directory, _file: file }),

@@ -49,7 +49,8 @@ pub fn is_user_name(name: &str) -> bool {
 
 /// Whether `tag` is a tag: `tag:` and a word that begins with a letter.
 pub fn is_tag(tag: &str) -> bool {
-    tag.strip_prefix("tag:").is_some_and(|word| is_label(word) && word.starts_with(|first: char| first.is_ascii_lowercase()))
+    tag.strip_prefix("tag:")
+        .is_some_and(|word| is_label(word) && word.starts_with(|first: char| first.is_ascii_lowercase()))
 }
 
 #[cfg(test)]

@@ -58,7 +58,9 @@ pub enum Refusal {
     #[error("there is a user `{0}` already")]
     UserExists(String),
     /// Not a user's name.
-    #[error("`{0}` cannot be a user's name: use up to 63 letters, digits and `._@+-`, beginning with a letter or digit")]
+    #[error(
+        "`{0}` cannot be a user's name: use up to 63 letters, digits and `._@+-`, beginning with a letter or digit"
+    )]
     BadUserName(String),
     /// Not a tag.
     #[error("`{0}` is not a tag: a tag looks like `tag:server`, in lower-case letters, digits and hyphens")]
@@ -130,6 +132,10 @@ impl From<sqlx::Error> for Refusal {
         const SQLITE_FULL: u32 = 13;
 
         let code = error.as_database_error().and_then(|error| error.code()).and_then(|code| code.parse::<u32>().ok());
-        if code.is_some_and(|code| code & 0xff == SQLITE_FULL) { Self::DiskFull } else { Self::Storage(error.to_string()) }
+        if code.is_some_and(|code| code & 0xff == SQLITE_FULL) {
+            Self::DiskFull
+        } else {
+            Self::Storage(error.to_string())
+        }
     }
 }

@@ -598,7 +598,9 @@ impl From<ClientRecord<'_>> for Asked {
         match record {
             ClientRecord::Ping(_) | ClientRecord::Register(_) => Self::Nothing,
             ClientRecord::Pong(pong) => Self::Pong(pong.token),
-            ClientRecord::Endpoints(endpoints) => Self::Endpoints(endpoints.local.iter().map(|endpoint| endpoint.0).collect()),
+            ClientRecord::Endpoints(endpoints) => {
+                Self::Endpoints(endpoints.local.iter().map(|endpoint| endpoint.0).collect())
+            }
             ClientRecord::Lookup(lookup) => {
                 let sought = match (lookup.address, lookup.node_key, lookup.name) {
                     (Some(Address(address)), None, None) => Some(Sought::Address(address)),
@@ -611,11 +613,9 @@ impl From<ClientRecord<'_>> for Asked {
             ClientRecord::Watch(watch) => {
                 Self::Watch { add: watch.add.iter().collect(), remove: watch.remove.iter().collect() }
             }
-            ClientRecord::Held(held) => Self::Held {
-                add: held.add.iter().collect(),
-                remove: held.remove.iter().collect(),
-                since: held.since,
-            },
+            ClientRecord::Held(held) => {
+                Self::Held { add: held.add.iter().collect(), remove: held.remove.iter().collect(), since: held.since }
+            }
             ClientRecord::RenewNodeKey(renew) => Self::Renew(renew),
             ClientRecord::Logout(_) => Self::LogOut,
         }

@@ -38,7 +38,9 @@ pub enum CommandError {
     #[error(transparent)]
     Lock(#[from] LockError),
     /// There is no data directory.
-    #[error("there is no data directory {0}: start the server once with `weft-control serve --data {0} ...`, or name another with --data")]
+    #[error(
+        "there is no data directory {0}: start the server once with `weft-control serve --data {0} ...`, or name another with --data"
+    )]
     NoDataDirectory(String),
     /// The server ended before it answered.
     #[error("the control server ended before it answered, so it is not known whether this was done: {0}")]
@@ -81,7 +83,7 @@ async fn ask(stream: UnixStream, command: &Command) -> Result<Outcome, CommandEr
         Ok(serde_json::from_str::<Answer>(&text)?)
     };
     match answer.await.map_err(CommandError::Lost)? {
-        Answer::Done(outcome) => Ok(outcome),
+        Answer::Done(outcome) => Ok(*outcome),
         Answer::Refused(sentence) => Err(CommandError::RefusedByServer(sentence)),
     }
 }

@@ -34,7 +34,7 @@ const IDLE: Duration = Duration::from_secs(60);
 #[serde(rename_all = "kebab-case")]
 pub enum Answer {
     /// It was done.
-    Done(Outcome),
+    Done(Box<Outcome>),
     /// It was not done, and why.
     Refused(String),
 }
@@ -95,7 +95,7 @@ async fn serve(stream: UnixStream, directory: &Directory) -> io::Result<()> {
         }
         let answer = match serde_json::from_str::<Command>(&line) {
             Ok(command) => match command.execute(directory).await {
-                Ok(outcome) => Answer::Done(outcome),
+                Ok(outcome) => Answer::Done(Box::new(outcome)),
                 Err(refusal) => Answer::Refused(refusal.to_string()),
             },
             Err(error) => Answer::Refused(format!("this server does not understand the command: {error}")),

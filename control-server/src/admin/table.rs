@@ -26,7 +26,9 @@ pub fn render(outcome: &Outcome) -> String {
         Outcome::Nodes(nodes) => {
             columns(&["ID", "NAME", "USER", "ADDRESS", "OS", "STATUS", "KEY EXPIRES"], nodes.iter().map(node_row))
         }
-        Outcome::Node(node) => columns(&["ID", "NAME", "USER", "ADDRESS", "OS", "STATUS", "KEY EXPIRES"], [node_row(node)]),
+        Outcome::Node(node) => {
+            columns(&["ID", "NAME", "USER", "ADDRESS", "OS", "STATUS", "KEY EXPIRES"], [node_row(node)])
+        }
         Outcome::ServerKeys(keys) => {
             let mut text = format!("current key   {}\n", keys.current_key);
             for (label, key) in [("next key     ", &keys.next_key), ("previous key ", &keys.previous_key)] {

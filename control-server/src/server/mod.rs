@@ -1,15 +1,9 @@
 //! The running server: its port, its administrators' socket, its housekeeping, and how it stops.
 
-mod http;
 mod housekeeping;
+mod http;
 
-use std::{
-    io,
-    net::SocketAddr,
-    os::fd::AsFd,
-    sync::Arc,
-    time::Duration,
-};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
@@ -183,8 +177,6 @@ fn prepare(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = SockRef::from(&stream);
     socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
-    // A record or two in flight is all that a node ever needs; the kernel need not hold more for thousands of them.
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(Duration::from_secs(600)))?;
-    let _ = stream.as_fd();
     Ok(())
 }

@@ -87,7 +87,8 @@ async fn check(file: &Path) -> Result<(), String> {
 async fn prepare(incoming: &Path) -> Result<(), Refusal> {
     use std::os::unix::fs::PermissionsExt;
 
-    fs::set_permissions(incoming, fs::Permissions::from_mode(0o600)).map_err(|error| Refusal::Backup(error.to_string()))?;
+    fs::set_permissions(incoming, fs::Permissions::from_mode(0o600))
+        .map_err(|error| Refusal::Backup(error.to_string()))?;
     let mut store = Store::open(incoming).await?;
     store.begin_epoch().await?;
     store.close().await?;

@@ -16,7 +16,11 @@ pub mod registration;
 pub mod server_keys;
 pub mod users;
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs::OpenOptions,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
 
 use sqlx::{
     ConnectOptions, Connection, SqliteConnection,
@@ -101,6 +105,9 @@ impl Store {
 }
 
 async fn connect(path: &Path) -> Result<SqliteConnection, Refusal> {
+    // It holds the server's secret key; SQLite gives its other files the same permissions.
+    let made = OpenOptions::new().create(true).append(true).mode(0o600).open(path);
+    made.map_err(|error| Refusal::Storage(format!("{} cannot be opened: {error}", path.display())))?;
     let options = SqliteConnectOptions::new()
         .filename(path)
         .create_if_missing(true)

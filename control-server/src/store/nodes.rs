@@ -210,11 +210,12 @@ impl Transaction<'_> {
         .bind(self.now())
         .execute(&mut *self.connection)
         .await?;
-        let owner: String = sqlx::query_scalar("SELECT machine_key FROM node_keys WHERE network_id = $1 AND node_key = $2")
-            .bind(self.network())
-            .bind(node_key.to_string())
-            .fetch_one(&mut *self.connection)
-            .await?;
+        let owner: String =
+            sqlx::query_scalar("SELECT machine_key FROM node_keys WHERE network_id = $1 AND node_key = $2")
+                .bind(self.network())
+                .bind(node_key.to_string())
+                .fetch_one(&mut *self.connection)
+                .await?;
         if owner == machine.to_string() { Ok(()) } else { Err(Refusal::NodeKeyTaken(*node_key)) }
     }
 

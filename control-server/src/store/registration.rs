@@ -188,13 +188,12 @@ impl Transaction<'_> {
     }
 
     async fn why_unknown(&mut self, machine: &MachineKey) -> Result<Refusal, Refusal> {
-        let removed: Option<i64> = sqlx::query_scalar(
-            "SELECT node_id FROM tombstones WHERE network_id = $1 AND machine_key = $2 LIMIT 1",
-        )
-        .bind(self.network())
-        .bind(machine.to_string())
-        .fetch_optional(&mut *self.connection)
-        .await?;
+        let removed: Option<i64> =
+            sqlx::query_scalar("SELECT node_id FROM tombstones WHERE network_id = $1 AND machine_key = $2 LIMIT 1")
+                .bind(self.network())
+                .bind(machine.to_string())
+                .fetch_optional(&mut *self.connection)
+                .await?;
         Ok(if removed.is_some() { Refusal::NodeRemoved } else { Refusal::UnknownMachine })
     }
 }

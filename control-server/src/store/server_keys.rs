@@ -55,8 +55,7 @@ impl Store {
     /// [`Refusal::Storage`] and [`Refusal::DiskFull`].
     pub async fn server_keys(&mut self, network: NetworkId, now: u64) -> Result<ServerKeys, Refusal> {
         let policy = super::Policy::default();
-        let mut tx =
-            Transaction { connection: self.connection(), network, now, policy: &policy, effects: Vec::new() };
+        let mut tx = Transaction { connection: self.connection(), network, now, policy: &policy, effects: Vec::new() };
         if tx.server_key(CURRENT).await?.is_none() {
             tx.insert_server_key(CURRENT).await?;
         }
