@@ -21,8 +21,6 @@ pub const ZERO_KEY_MATERIAL_AFTER: Duration = REJECT_AFTER_TIME.saturating_mul(3
 pub const REKEY_TIMEOUT: Duration = Duration::from_secs(5);
 /// The initiator gives up after trying for so long.
 pub const REKEY_ATTEMPT_TIME: Duration = Duration::from_secs(90);
-/// Repeated initiations before giving up; with the first one, 20 in all (the kernel's `MAX_TIMER_HANDSHAKES`).
-pub const MAX_HANDSHAKE_RETRIES: u8 = 18;
 /// An authenticated packet without an answer of our own for so long is answered by an empty one.
 pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Data sent and nothing heard for so long, plus jitter: a new handshake is tried.
