@@ -241,7 +241,10 @@ impl ClientConnection {
                                 self.pong_due = Some(ping.token);
                             }
                         }
-                        (_, None) => self.skipped = self.skipped.saturating_add(1),
+                        (network, None) => {
+                            self.order.check_unknown(network)?;
+                            self.skipped = self.skipped.saturating_add(1);
+                        }
                     }
                 }
                 State::Request { .. } if input.is_empty() => return Ok(None),
@@ -411,6 +414,19 @@ impl Order {
         if network != own {
             return Err(ClientError::ForeignNetwork);
         }
+        self.check_netmap(record)
+    }
+
+    /// A record of a type that this version does not know.
+    fn check_unknown(&self, network: NetworkId) -> Result<(), ClientError> {
+        match self.network {
+            Some(own) if own == network => Ok(()),
+            Some(_) => Err(ClientError::ForeignNetwork),
+            None => Err(ClientError::OutOfOrder),
+        }
+    }
+
+    fn check_netmap(&mut self, record: &ServerRecord<'_>) -> Result<(), ClientError> {
         match record {
             ServerRecord::Registered(_) => Err(ClientError::OutOfOrder),
             ServerRecord::SelfChanged(node) => {

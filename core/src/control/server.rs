@@ -207,10 +207,10 @@ impl ServerConnection {
                                 self.pong_due = Some(ping.token);
                             }
                         }
-                        (_, None) if matches!(self.phase, Phase::Registered(_)) => {
+                        (network, None) => {
+                            self.phase.check_network(network)?;
                             self.skipped = self.skipped.saturating_add(1);
                         }
-                        (_, None) => return Err(ServerError::OutOfOrder),
                     }
                 }
                 State::Refusing | State::Closed => return Err(ServerError::Closed),
@@ -342,9 +342,16 @@ impl Phase {
                 Ok(())
             }
             (Self::Registered(_), ClientRecord::Register(_)) => Err(ServerError::OutOfOrder),
-            (Self::Registered(own), _) if own == network => Ok(()),
-            (Self::Registered(_), _) => Err(ServerError::ForeignNetwork),
-            _ => Err(ServerError::OutOfOrder),
+            _ => self.check_network(network),
+        }
+    }
+
+    /// Whether a record of this network, other than `Register`, may come now.
+    fn check_network(self, network: NetworkId) -> Result<(), ServerError> {
+        match self {
+            Self::Registered(own) if own == network => Ok(()),
+            Self::Registered(_) => Err(ServerError::ForeignNetwork),
+            Self::AwaitRegister | Self::Registering | Self::Failed => Err(ServerError::OutOfOrder),
         }
     }
 }

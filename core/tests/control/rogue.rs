@@ -1,8 +1,9 @@
-//! A node that keeps to the handshake and to nothing else: `snow` on its side of a connection to our server half.
+//! A node, and a server, that keep to the handshake and to nothing else: `snow` on their side of a connection to our
+//! half.
 
 use weft_core::{
     control::{
-        ClientRecord, Delivery, NetworkId, ServerConnection, ServerError,
+        ClientConnection, ClientRecord, Delivery, NetworkId, ServerConnection, ServerError,
         proof::{Binding, NodeKeyProof},
         record::Register,
     },
@@ -10,7 +11,10 @@ use weft_core::{
 };
 
 use crate::{
-    pair::{NETWORK, Pair, machine, node_key, node_secret, registered, server_key, server_steps, server_transmit},
+    pair::{
+        NETWORK, Pair, client_steps, client_transmit, machine, node_key, node_secret, registered, server_key,
+        server_secret, server_steps, server_transmit,
+    },
     vectors::snow_builder,
 };
 
@@ -78,5 +82,43 @@ impl RogueNode {
 
     pub(crate) fn give_server(&mut self, mut bytes: &[u8]) -> Result<Option<ClientRecord<'_>>, ServerError> {
         self.server.receive::<RustCrypto>(&mut bytes, self.now)
+    }
+}
+
+pub(crate) struct RogueServer {
+    pub(crate) client: ClientConnection,
+    pub(crate) now: weft_core::time::Instant,
+    noise: snow::TransportState,
+}
+
+impl RogueServer {
+    /// The channel is open, and the client sent its `Register`.
+    pub(crate) fn open() -> Self {
+        let mut pair = Pair::upgraded();
+        let mut noise = snow_builder(b"weft-control 1 1-1 /weft/control")
+            .local_private_key(server_secret().as_bytes())
+            .unwrap()
+            .build_responder()
+            .unwrap();
+        client_steps(&mut pair.client).unwrap();
+        let message_1 = client_transmit(&mut pair.client, pair.now);
+        noise.read_message(&message_1[2..], &mut []).unwrap();
+        let mut message_2 = [0; 50];
+        message_2[1] = 48;
+        noise.write_message(&[], &mut message_2[2..]).unwrap();
+        assert_eq!(pair.give_client(&message_2), Ok(None));
+        client_steps(&mut pair.client).unwrap();
+        let mut noise = noise.into_transport_mode().unwrap();
+        let register = pair.register(None);
+        let frame = pair.client_frame(&register.into());
+        noise.read_message(&frame[2..], &mut [0; 1_042]).unwrap();
+        Self { client: pair.client, now: pair.now, noise }
+    }
+
+    /// Seals any bytes as the next frame.
+    pub(crate) fn frame(&mut self, content: &[u8]) -> Vec<u8> {
+        let mut sealed = vec![0; content.len() + 16];
+        let len = self.noise.write_message(content, &mut sealed).unwrap();
+        [&u16::try_from(len).unwrap().to_be_bytes()[..], &sealed].concat()
     }
 }

@@ -17,7 +17,7 @@ use crate::{
         NETWORK, Pair, Rng, client_steps, client_transmit, node_key, node_secret, registered, server_key,
         server_secret, server_steps, server_transmit,
     },
-    rogue::RogueNode,
+    rogue::{RogueNode, RogueServer},
 };
 
 /// Everything that a node said in a connection.
@@ -394,14 +394,28 @@ fn nothing_but_register_may_come_first_and_only_once() {
 }
 
 #[test]
-fn records_of_another_network_are_refused() {
-    let mut rogue = RogueNode::registered();
-    let frame = rogue.frame(&hex::decode("831208a0").unwrap());
-    assert_eq!(rogue.give_server(&frame), Err(ServerError::ForeignNetwork));
-    let mut pair = Pair::registered();
-    let mut out = [0; MAX_FRAME];
-    let len = pair.server.send_encoded::<RustCrypto>(&hex::decode("83184808a10001").unwrap(), &mut out).unwrap();
-    assert_eq!(pair.give_client(&out[..len]), Err(ClientError::ForeignNetwork));
+fn records_of_another_network_are_refused_known_or_not() {
+    for record in ["831208a0", "831903e708a0"] {
+        let mut rogue = RogueNode::registered();
+        let frame = rogue.frame(&hex::decode(record).unwrap());
+        assert_eq!(rogue.give_server(&frame), Err(ServerError::ForeignNetwork));
+    }
+    for record in ["83184808a10001", "831903e708a0"] {
+        let mut pair = Pair::registered();
+        let mut out = [0; MAX_FRAME];
+        let len = pair.server.send_encoded::<RustCrypto>(&hex::decode(record).unwrap(), &mut out).unwrap();
+        assert_eq!(pair.give_client(&out[..len]), Err(ClientError::ForeignNetwork));
+    }
+}
+
+#[test]
+fn nothing_but_registered_or_an_error_may_come_first_from_a_server() {
+    for record in ["83184807a10001", "831903e707a0", "830107a10005", "830207a10005"] {
+        let mut rogue = RogueServer::open();
+        let frame = rogue.frame(&hex::decode(record).unwrap());
+        assert_eq!(rogue.client.receive::<RustCrypto>(&mut &frame[..], rogue.now), Err(ClientError::OutOfOrder));
+        assert_eq!(rogue.client.poll_timeout(), None);
+    }
 }
 
 #[test]
