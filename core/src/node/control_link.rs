@@ -362,7 +362,7 @@ impl<S: NodeStorage, C: Crypto> Member<S, C> {
                         }
                     };
                 }
-                self.status_waiting = self.status_waiting.saturating_add(u32::try_from(ids.len()).unwrap_or(u32::MAX));
+                self.expect_status(&ids);
                 self.outbox.status = StatusWalk::Remove { from };
                 send::<C>(connection, &watch(&ids, &Ids::new()).into(), out, now)
             }
@@ -371,6 +371,16 @@ impl<S: NodeStorage, C: Crypto> Member<S, C> {
                 let ids = self.without_contacts(&ids);
                 self.outbox.status = next.map_or(StatusWalk::Idle, |from| StatusWalk::Add { from });
                 send::<C>(connection, &watch(&Ids::new(), &ids).into(), out, now)
+            }
+        }
+    }
+
+    fn expect_status(&mut self, ids: &Ids) {
+        for id in ids {
+            let record = self.netmap.slot_of(*id).and_then(|slot| self.netmap.at_mut(slot));
+            if let Some(record) = record.filter(|record| !record.status_asked) {
+                record.status_asked = true;
+                self.status_waiting = self.status_waiting.saturating_add(1);
             }
         }
     }

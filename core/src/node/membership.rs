@@ -353,7 +353,7 @@ impl<S: NodeStorage, C: Crypto> Member<S, C> {
 
     /// The connection ended: what the server said of the moment is not known any more.
     pub(super) fn disconnected(&mut self) {
-        self.netmap.forget_online();
+        self.netmap.forget_status();
         self.contacts.forget_watches();
         self.outbox.status = StatusWalk::Idle;
         self.status_waiting = 0;

@@ -289,11 +289,20 @@ impl<P: Slots<PeerSlot>, I: Slots<IdEntry>> Netmap<P, I> {
         self.own.as_mut()
     }
 
-    /// Who is connected to the server is not known any more.
-    pub(super) fn forget_online(&mut self) {
+    /// What statuses are waited for does not count any more.
+    pub(super) fn forget_asked(&mut self) {
         for slot in 0..self.peers.capacity() {
             if let Some(peer) = self.at_mut(slot) {
-                peer.forget_online();
+                peer.status_asked = false;
+            }
+        }
+    }
+
+    /// Who is connected to the server is not known any more.
+    pub(super) fn forget_status(&mut self) {
+        for slot in 0..self.peers.capacity() {
+            if let Some(peer) = self.at_mut(slot) {
+                peer.forget_status();
             }
         }
     }

@@ -118,7 +118,8 @@ impl Outbox {
     }
 }
 
-/// Adds an id unless it is there. One too many is left out: what that costs, heals by itself.
+/// Adds an id unless it is there. One too many is left out: the server then tells more than it has to, until the
+/// connection ends.
 pub(super) fn add(ids: &mut Ids, id: NodeId) {
     if !ids.contains(&id) {
         let _ = ids.push(id);

@@ -38,6 +38,8 @@ pub struct PeerRecord {
     /// Seconds since 1970; zero where it is not known.
     seen_at: u64,
     online: Option<bool>,
+    /// Its status was asked for and did not come yet.
+    pub(super) status_asked: bool,
     /// Sent or changed since the running snapshot began.
     pub(super) marked: bool,
     /// Name, system, user, then the tags.
@@ -57,6 +59,7 @@ impl PeerRecord {
             revision: peer.revision,
             seen_at: 0,
             online: None,
+            status_asked: false,
             marked: false,
             texts: String::new(),
         };
@@ -163,10 +166,12 @@ impl PeerRecord {
     pub(super) fn keep_status_of(&mut self, former: &Self) {
         self.online = former.online;
         self.seen_at = former.seen_at;
+        self.status_asked = former.status_asked;
     }
 
-    pub(super) fn forget_online(&mut self) {
+    pub(super) fn forget_status(&mut self) {
         self.online = None;
+        self.status_asked = false;
     }
 
     /// Gives the record as the server would send it.

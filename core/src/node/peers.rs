@@ -160,17 +160,14 @@ impl<S: NodeStorage, C: Crypto> Member<S, C> {
     /// How a peer is now.
     pub(super) fn peer_status(&mut self, status: &PeerStatus<'_>, now: Instant) {
         let Some(slot) = self.netmap.slot_of(status.id) else { return };
-        if let Some(record) = self.netmap.at_mut(slot) {
-            record.set_status(status);
-        }
-        if self.contacts.get(status.id).is_some() {
-            self.candidates_changed(status, now);
-        } else if self.status_waiting > 0 {
-            self.status_waiting -= 1;
+        let Some(record) = self.netmap.at_mut(slot) else { return };
+        record.set_status(status);
+        if core::mem::take(&mut record.status_asked) {
+            self.status_waiting = self.status_waiting.saturating_sub(1);
             self.events.status_done |= self.status_waiting == 0 && self.outbox.status == outbox::StatusWalk::Idle;
-        } else {
-            outbox::add(&mut self.outbox.unwatch, status.id);
         }
+        // Of a peer that is not in contact it may come unasked, since that peer watches this node.
+        self.candidates_changed(status, now);
     }
 
     /// The handle of a peer in the device.

@@ -67,6 +67,7 @@ impl<S: NodeStorage, C: Crypto> Node<S, C> {
             return false;
         }
         if self.member.outbox.status == StatusWalk::Idle {
+            self.member.netmap.forget_asked();
             self.member.status_waiting = 0;
             self.member.outbox.status = StatusWalk::Add { from: 0 };
         }

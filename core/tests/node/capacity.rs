@@ -2,7 +2,22 @@
 
 use std::time::Duration;
 
-use crate::world::World;
+use std::net::Ipv4Addr;
+
+use weft_core::{
+    control::{
+        NetworkId, NodeId, Revision, ServerRecord,
+        record::{Address, Peer, Text, UpTo},
+    },
+    keys::NodeKey,
+    node::{Contact, Node, NodeConfig, PeerRecord},
+    time::Instant,
+};
+
+use crate::{
+    rng::Rng,
+    world::{TestStorage, World, large_tables},
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -72,4 +87,53 @@ fn a_small_node_names_what_it_holds_when_it_comes_back() {
     world.server.rename(id, "renamed");
     world.run(SECOND);
     assert_eq!(world.node("sensor").netmap().by_id(id).unwrap().name(), "renamed");
+}
+
+#[test]
+fn ten_thousand_peers_are_found_by_id_key_address_and_name() {
+    const PEERS: u32 = 10_000;
+    let now = Instant::from_secs(1);
+    let mut node: Node<TestStorage> = Node::new(NodeConfig::default(), large_tables(PEERS as usize), &mut Rng(1));
+    let key = |id: u32| NodeKey::from_bytes(core::array::from_fn(|i| (id >> (8 * (i % 4))) as u8 ^ i as u8));
+    let address = |id: u32| Ipv4Addr::from(u32::from(Ipv4Addr::new(100, 64, 0, 0)) + id);
+    let mut out = [0; 1_024];
+    for id in 1..=PEERS {
+        let name = format!("node-{id}");
+        let addresses = [Address(address(id).into())];
+        let peer = Peer {
+            id: NodeId(id),
+            node_key: key(id),
+            name: Text::new(&name).unwrap(),
+            addresses: (&addresses).into(),
+            os: None,
+            user: None,
+            tags: Default::default(),
+            key_expiry: None,
+            revision: id.into(),
+        };
+        let len = ServerRecord::from(peer).encode(NetworkId(1), &mut out).unwrap();
+        node.restore_netmap_record(&out[..len], now).unwrap();
+    }
+    let revision = Revision { epoch: 1, number: 1 };
+    let len = ServerRecord::from(UpTo { revision }).encode(NetworkId(1), &mut out).unwrap();
+    node.restore_netmap_record(&out[..len], now).unwrap();
+    assert_eq!(node.netmap().len(), PEERS as usize);
+    for id in [1, 2, 777, PEERS] {
+        let found = [
+            node.netmap().by_id(NodeId(id)),
+            node.peer_by_key(&key(id)),
+            node.peer_by_address(address(id).into()),
+            node.netmap().by_name(&format!("NODE-{id}")),
+        ];
+        assert_eq!(found.map(|peer| peer.map(PeerRecord::id)), [Some(NodeId(id)); 4]);
+    }
+    assert!(node.netmap().by_id(NodeId(PEERS + 1)).is_none());
+}
+
+#[test]
+fn records_are_small() {
+    assert!(size_of::<PeerRecord>() <= 256, "{}", size_of::<PeerRecord>());
+    assert!(size_of::<Contact>() <= 256, "{}", size_of::<Contact>());
+    // The tables are elsewhere; a control connection with its frame buffer is inside.
+    assert!(size_of::<Node<TestStorage>>() <= 8_192, "{}", size_of::<Node<TestStorage>>());
 }

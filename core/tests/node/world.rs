@@ -15,7 +15,8 @@ use weft_core::{
     },
     time::{Instant, UnixTime},
     wireguard::{
-        Outgoing, Received, SendOutcome, Transmit, TransmitKind,
+        KnownPeer, Outgoing, Received, SendOutcome, Transmit, TransmitKind,
+        allowed_ips::AllowedIpNode,
         storage::{Borrowed, FixedTables},
     },
 };
@@ -33,6 +34,22 @@ impl NodeStorage for TestStorage {
 
 type Tables = FixedTables<16, 4, 64, 16, 8, 256, 8, 8>;
 type SmallTables = FixedTables<2, 2, 16, 8, 4, 256, 4, 8>;
+
+/// Tables for a node that knows so many peers.
+pub(crate) fn large_tables(peers: usize) -> NodeTables<TestStorage> {
+    let mut known = Vec::new();
+    known.resize_with(peers, || KnownPeer::EMPTY);
+    NodeTables {
+        device: weft_core::wireguard::storage::Tables {
+            known: known.leak(),
+            allowed_ips: vec![AllowedIpNode::FREE; peers * 4].leak(),
+            ..tables(false).device
+        },
+        peers: vec![None; peers].leak(),
+        ids: vec![IdEntry::EMPTY; peers * 3 / 2].leak(),
+        contacts: vec![None; 4].leak(),
+    }
+}
 
 fn tables(small: bool) -> NodeTables<TestStorage> {
     let slots = if small { 2 } else { 16 };
