@@ -252,6 +252,15 @@ impl<W: Window> Sessions<W> {
         self.slots.iter_mut().for_each(|session| session.sends = false);
     }
 
+    /// Wipes those that are too old to send or receive. Otherwise one that nobody replaces would stay for as long as
+    /// the other side keeps beginning sessions that it never confirms.
+    pub(crate) fn end_stale(&mut self, now: Instant) -> FreedIndices {
+        [Role::Previous, Role::Current, Role::Next].map(|role| match self.get(role) {
+            Some(session) if !session.is_fresh(now) => self.end(role),
+            _ => None,
+        })
+    }
+
     /// Wipes all three.
     pub(crate) fn end_all(&mut self) -> FreedIndices {
         [self.end(Role::Previous), self.end(Role::Current), self.end(Role::Next)]

@@ -8,6 +8,7 @@ mod harness;
 mod capacity;
 mod cookies;
 mod data_path;
+mod pitfalls;
 mod properties;
 mod sessions;
 mod sizes;

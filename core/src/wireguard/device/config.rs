@@ -204,7 +204,7 @@ impl<S: Storage> Device<S> {
     }
 
     /// Removes a peer and wipes what belongs to it; false where it is gone already. Tickets of the peer are stale from
-    /// now on.
+    /// now on. Prefixes that it still has cost a search through all; who knows them removes them before.
     pub fn remove_peer(&mut self, peer: PeerId) -> bool {
         if self.known.get(peer).is_none() {
             return false;
@@ -369,7 +369,13 @@ impl<S: Storage> Device<S> {
         true
     }
 
-    /// The prefixes of a peer, in no particular order.
+    /// All prefixes with their peers, in no particular order.
+    pub fn all_allowed_ips(&self) -> impl Iterator<Item = (IpPrefix, PeerId)> + '_ {
+        self.allowed_ips.iter()
+    }
+
+    /// The prefixes of a peer, in no particular order. Searches through all; for many peers,
+    /// [`all_allowed_ips`](Self::all_allowed_ips).
     pub fn allowed_ips(&self, peer: PeerId) -> impl Iterator<Item = IpPrefix> + '_ {
         self.allowed_ips.prefixes_of(peer)
     }

@@ -357,11 +357,13 @@ impl<S: Storage> Device<S> {
             initiator,
             now,
         };
+        let stale = active.sessions.end_stale(now);
         let freed = match initiator {
             true => active.sessions.begin_as_initiator(&beginning),
             false => active.sessions.begin_as_responder(&beginning),
         };
         active.timers.session_derived(now);
+        self.free_indices(stale);
         self.free_indices(freed);
     }
 

@@ -74,8 +74,14 @@ impl<S: Storage> Device<S> {
                 None
             }
             Timer::ZeroKey => {
-                self.wipe_keys(slot);
-                self.deactivate_if_unused(slot);
+                let trying = [Timer::Initiate, Timer::Retransmit].iter().any(|timer| active.timers.is_armed(*timer));
+                let freed = active.sessions.end_all();
+                self.free_indices(freed);
+                if !trying {
+                    self.forget_initiation(slot);
+                    self.purge_staged(slot);
+                    self.deactivate_if_unused(slot);
+                }
                 None
             }
         }
@@ -118,7 +124,9 @@ impl<S: Storage> Device<S> {
         self.purge_staged(slot);
         let Some((peer, _, active)) = self.active_at(slot) else { return };
         active.timers.gave_up(now);
-        self.raise(Event::GaveUp(peer));
+        if self.identity.is_some() {
+            self.raise(Event::GaveUp(peer));
+        }
     }
 
     fn flush(&mut self, slot: u32, now: Instant) -> Option<Work> {
