@@ -91,4 +91,17 @@ mod tests {
         let last = Tai64n::from_unix(UnixTime::new(100, 0));
         assert_eq!(Tai64n::after(last, UnixTime::new(200, 0)), Tai64n::from_unix(UnixTime::new(200, 0)));
     }
+    proptest::proptest! {
+        #[test]
+        fn stamps_grow_whatever_the_clock_does(times in proptest::collection::vec((0..1u64 << 40, 0u32..NANOS_PER_SEC), 1..50)) {
+            let mut last = Tai64n::ZERO;
+            for (secs, nanos) in times {
+                let next = Tai64n::after(last, UnixTime::new(secs, nanos));
+                proptest::prop_assert!(next > last);
+                proptest::prop_assert!(next >= Tai64n::from_unix(UnixTime::new(secs, nanos)));
+                proptest::prop_assert_eq!(next.parts().1 % TICK_NANOS, 0);
+                last = next;
+            }
+        }
+    }
 }
