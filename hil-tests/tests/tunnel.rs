@@ -1,11 +1,11 @@
 //! `weft tunnel` as a program: it comes, goes and obeys as the tools made for WireGuard expect.
 
-use std::{os::unix::fs::PermissionsExt, path::PathBuf, time::Duration};
+use std::{fmt::Write as _, os::unix::fs::PermissionsExt, path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use weft_hil::{
     binaries,
-    lab::Lab,
+    lab::{Family, Lab},
     netns::{Netns, unique_device_name},
     process::output,
     requirement::{PING, Requirement, WG},
@@ -29,6 +29,8 @@ fn main() -> std::process::ExitCode {
         .test("down_wipes_sessions_and_up_begins_anew", NEEDS, down_and_up)
         .test("a_removed_peer_is_unreachable_at_once", NEEDS, a_removed_peer_is_unreachable)
         .test("no_peer_and_no_endpoint_are_answered_with_icmp", NEEDS, nowhere_is_answered_with_icmp)
+        .test("a_routing_loop_ends", NEEDS, a_routing_loop_ends)
+        .test("ten_thousand_allowed_addresses_are_set_and_shown", NEEDS, ten_thousand_allowed_addresses)
         .test("a_device_moved_to_another_namespace_keeps_its_sockets", NEEDS, a_moved_device_keeps_its_sockets)
         .run()
 }
@@ -223,6 +225,61 @@ fn nowhere_is_answered_with_icmp() -> Result<()> {
         ensure!(said.contains(expected), "{address}: {said}");
     }
     Ok(())
+}
+
+fn a_routing_loop_ends() -> Result<()> {
+    let mut lab = Lab::new()?;
+    let (a, b) = (lab.host("a")?, lab.host("b")?);
+    for (outer, prefix) in [(b.address(Family::V4), "0.0.0.0/0"), (b.address(Family::V6), "::/0")] {
+        let (left, right) = (Device::start(&a, Weft, 51_820, 1)?, Device::start(&b, Weft, 51_821, 2)?);
+        connect(&left, &right, outer)?;
+        left.set(&format!("peer {} allowed-ips {prefix}", right.public_key()))?;
+        let inner = right.inner()[usize::from(outer.is_ipv6())];
+        left.ping_until_answered(inner)?;
+        let (_, before) = left.transfer(&right)?;
+        // From now on every datagram to the peer goes into the tunnel to the peer.
+        a.ip(&format!("route add {outer} dev {}", left.name()))?;
+        for size in ["10", "1300", "5000"] {
+            ensure!(a.run("ping", &["-c", "1", "-W", "1", "-s", size, &inner.to_string()]).is_err());
+        }
+        let (_, after) = left.transfer(&right)?;
+        ensure!(after > before && after - before < 50_000, "{} bytes sent for three echo requests", after - before);
+        let (_, later) = left.transfer(&right)?;
+        ensure!(later == after, "it is quiet again");
+        a.ip(&format!("route del {outer} dev {}", left.name()))?;
+        left.ping_until_answered(inner)?;
+    }
+    Ok(())
+}
+
+fn ten_thousand_allowed_addresses() -> Result<()> {
+    let mut lab = Lab::new()?;
+    let host = lab.host("a")?;
+    let device = Device::start(&host, Weft, 51_820, 1)?;
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("wg.conf");
+    let mut text = String::new();
+    for peer in 0..1_000_u32 {
+        // Any 32 bytes are a public key.
+        writeln!(text, "[Peer]\nPublicKey = {}", base64_of(peer))?;
+        for address in 0..10 {
+            let [_, x, y, z] = (peer * 10 + address).to_be_bytes();
+            writeln!(text, "AllowedIPs = 10.{x}.{y}.{z}/32")?;
+        }
+    }
+    std::fs::write(&file, &text)?;
+    let path = file.to_str().context("a path in UTF-8")?;
+    for _ in 0..2 {
+        wg(&["setconf", device.name(), path], None)?;
+        let shown = wg(&["show", device.name(), "allowed-ips"], None)?;
+        ensure!(shown.lines().count() == 1_000 && shown.split_whitespace().count() == 11_000);
+    }
+    Ok(())
+}
+
+/// A public key, as `wg` writes it, that begins with the digits of `number`.
+fn base64_of(number: u32) -> String {
+    format!("{number:0>42}A=")
 }
 
 fn a_moved_device_keeps_its_sockets() -> Result<()> {

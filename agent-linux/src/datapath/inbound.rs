@@ -128,7 +128,7 @@ impl<S: Storage> Inbound<'_, S> {
                 let message = datagram.get(..answer.len).unwrap_or_default();
                 if let Err(error) = self.sockets.send_handshake(message, answer.endpoint, local) {
                     self.dropped.not_sent += 1;
-                    tracing::debug!("cannot answer the handshake of {source}: {error}");
+                    tracing::trace!("cannot answer the handshake of {source}: {error}");
                 }
                 self.learn(answer.peer, source, local);
             }

@@ -94,6 +94,8 @@ pub struct Dropped {
     pub no_peer: u64,
     /// From the TUN device: nobody knows where the peer is.
     pub no_target: u64,
+    /// From the TUN device: datagrams of ours, which the host's routing sends into the tunnel that they came from.
+    pub looped: u64,
     /// From the TUN device: refused by the device, for instance since it has no private key.
     pub refused: u64,
     /// From the TUN device: longer than [`MAX_INNER_LEN`].
@@ -210,7 +212,7 @@ impl DataPath {
                 };
                 if let Err(error) = result {
                     self.dropped.not_sent += 1;
-                    tracing::debug!("{:?} to {target} not sent: {error}", transmit.kind);
+                    tracing::trace!("{:?} to {target} not sent: {error}", transmit.kind);
                 }
             }
         }

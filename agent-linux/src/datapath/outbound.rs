@@ -171,14 +171,19 @@ impl DataPath {
     fn seal_run<E: Engine>(&mut self, engine: &mut E, first: usize, mut ticket: SealTicket) {
         let (peer, destination) = (ticket.peer(), ticket.endpoint());
         let (packets, mut rest) = self.outbound.run(first);
-        let mut sealed: Vec<Outgoing<'_>> = Vec::with_capacity(packets.len());
+        let (mut sealed, mut looped) = (Vec::with_capacity(packets.len()), 0);
         for packet in packets {
             let (buffer, behind) = std::mem::take(&mut rest).split_at_mut(packet.room);
-            sealed.push(Outgoing::new(buffer, packet.inner_len));
             rest = behind;
+            let inner = Outgoing::HEAD_ROOM..Outgoing::HEAD_ROOM + packet.inner_len;
+            let own = ticket.is_own_datagram(&buffer[inner]);
+            looped += u64::from(own);
+            // Without room it is not sealed, and so not sent.
+            sealed.push(Outgoing::new(if own { &mut [] } else { buffer }, packet.inner_len));
         }
         ticket.seal::<<RingCrypto as Crypto>::Aead>(&mut sealed);
         let lens: Vec<usize> = sealed.iter().map(Outgoing::datagram_len).collect();
+        self.dropped.looped += looped;
 
         let packets = first..first + lens.len();
         let mut outcome = SealOutcome::default();
@@ -189,9 +194,9 @@ impl DataPath {
             let (run, behind) = rest.split_at(len);
             let datagrams = &self.outbound.buffer[run[0].start..run[len - 1].start + lens[len - 1]];
             let segment = lens[0];
-            if let Some(sockets) = &mut self.sockets
-                && segment > 0
-            {
+            if segment == 0 {
+                // Refused above.
+            } else if let Some(sockets) = &mut self.sockets {
                 let run = Run { destination, source, ecn: run[0].ecn, datagrams, segment };
                 let sent = sockets.send(&run);
                 outcome.data += sent.datagrams;
@@ -202,7 +207,7 @@ impl DataPath {
                     source = None;
                 }
                 if let Some(error) = sent.error {
-                    tracing::debug!("{} of {len} datagrams to {destination} not sent: {error}", len - sent.datagrams);
+                    tracing::trace!("{} of {len} datagrams to {destination} not sent: {error}", len - sent.datagrams);
                 }
             } else {
                 self.dropped.not_sent += len as u64;

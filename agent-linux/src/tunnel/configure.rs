@@ -2,9 +2,10 @@
 //!
 //! Ports and marks are not here: they belong to the sockets.
 
-use std::{io, time::Duration};
+use std::{collections::HashMap, io, time::Duration};
 
 use weft_core::{
+    ip::IpPrefix,
     keys::{NodeSecret, PresharedKey},
     time::Instant,
     wireguard::{AddPeerError, Device, PeerId, storage::Storage},
@@ -21,6 +22,11 @@ pub(super) fn apply<S: Storage>(device: &mut Device<S>, change: DeviceChange, no
         device.set_private_key::<RingCrypto>((!none).then_some(secret), now);
     }
     if change.replace_peers {
+        // One by one: a peer that still has prefixes costs a search through those of all.
+        let prefixes: Vec<_> = device.all_allowed_ips().collect();
+        for (prefix, peer) in prefixes {
+            device.remove_allowed_ip(peer, prefix);
+        }
         let peers: Vec<PeerId> = device.peers().collect();
         for peer in peers {
             device.remove_peer(peer);
@@ -94,6 +100,10 @@ pub(super) fn restart_keepalives<S: Storage>(device: &mut Device<S>, now: Instan
 
 /// The lines that answer a get request.
 pub(super) fn report<S: Storage>(device: &Device<S>, listen_port: u16, fwmark: u32, now: Instant) -> Zeroizing<String> {
+    let mut prefixes: HashMap<PeerId, Vec<IpPrefix>> = HashMap::new();
+    for (prefix, peer) in device.all_allowed_ips() {
+        prefixes.entry(peer).or_default().push(prefix);
+    }
     let mut out = Zeroizing::new(String::new());
     DeviceReport { private_key: device.private_key(), listen_port, fwmark }.write(&mut out);
     for peer in device.peers() {
@@ -110,7 +120,7 @@ pub(super) fn report<S: Storage>(device: &Device<S>, listen_port: u16, fwmark: u
                 .map_or(0, |interval| u16::try_from(interval.as_secs()).unwrap_or(u16::MAX)),
         }
         .write(&mut out);
-        device.allowed_ips(peer).for_each(|prefix| write_allowed_ip(&mut out, prefix));
+        prefixes.remove(&peer).into_iter().flatten().for_each(|prefix| write_allowed_ip(&mut out, prefix));
     }
     out
 }

@@ -56,6 +56,31 @@ impl IpHeader {
     }
 }
 
+/// What a UDP datagram carries, as far as it is there: the first fragment will do. `None` for a packet that is no UDP,
+/// is a later fragment, or has IPv6 extension headers other than that of a fragment.
+pub fn udp_payload(packet: &[u8]) -> Option<&[u8]> {
+    const UDP: u8 = 17;
+    const FRAGMENT: u8 = 44;
+    let datagram = match packet.first()? >> 4 {
+        4 => {
+            let &[version_ihl, _, _, _, _, _, offset_high, offset_low, _, protocol, ..] = packet else { return None };
+            let first = u16::from_be_bytes([offset_high & 0x1f, offset_low]) == 0;
+            let header_len = usize::from(version_ihl & 0xf) * 4;
+            packet.get(header_len..).filter(|_| first && protocol == UDP)
+        }
+        6 => match (*packet.get(6)?, packet.get(IPV6_HEADER_LEN..)?) {
+            (UDP, datagram) => Some(datagram),
+            (FRAGMENT, [UDP, _, offset_high, offset_low, _, _, _, _, datagram @ ..]) => {
+                Some(datagram).filter(|_| u16::from_be_bytes([*offset_high, *offset_low]) >> 3 == 0)
+            }
+            _ => None,
+        },
+        _ => None,
+    };
+    // Behind ports, length and checksum.
+    datagram?.get(8..)
+}
+
 #[cfg(test)]
 mod tests {
     use std::{vec, vec::Vec};
@@ -109,5 +134,36 @@ mod tests {
             packet[0] = version << 4;
             assert!(IpHeader::parse(&packet).is_none());
         }
+    }
+
+    #[test]
+    fn the_payload_of_a_datagram_is_found_also_in_its_first_fragment() {
+        let mut packet = v4(32, 32);
+        packet[9] = 17;
+        packet[28..].copy_from_slice(b"weft");
+        assert_eq!(udp_payload(&packet), Some(&b"weft"[..]));
+        packet[6] = 0x20;
+        assert_eq!(udp_payload(&packet), Some(&b"weft"[..]), "a first fragment");
+        packet[7] = 1;
+        assert_eq!(udp_payload(&packet), None, "a later fragment");
+        packet[6..10].copy_from_slice(&[0, 0, 64, 6]);
+        assert_eq!(udp_payload(&packet), None, "TCP");
+        packet[9] = 17;
+        packet[0] = 0x4f;
+        assert_eq!(udp_payload(&packet), None, "options that are not there");
+
+        let mut packet = v6(12, 52);
+        packet[6] = 17;
+        packet[48..].copy_from_slice(b"weft");
+        assert_eq!(udp_payload(&packet), Some(&b"weft"[..]));
+        let mut packet = v6(20, 60);
+        packet[6] = 44;
+        packet[40] = 17;
+        packet[43] = 1;
+        packet[56..].copy_from_slice(b"weft");
+        assert_eq!(udp_payload(&packet), Some(&b"weft"[..]), "a first fragment");
+        packet[43] = 9;
+        assert_eq!(udp_payload(&packet), None, "a later fragment");
+        (0..packet.len()).for_each(|len| assert_eq!(udp_payload(&packet[..len]), None));
     }
 }

@@ -18,6 +18,7 @@ use super::message::{DATA_HEADER_LEN, DATA_OVERHEAD, DataHeader, MessageKind};
 use super::peer::PeerId;
 use super::tai64n::Tai64n;
 use crate::crypto::{Aead, Crypto, OpenPacket, SealPacket, SharedSecret, TAG_LEN};
+use crate::ip::header::udp_payload;
 use crate::keys::{NodeKey, PresharedKey};
 
 /// How many packets go to the AEAD in one call.
@@ -139,6 +140,12 @@ impl SealTicket {
     /// Where the datagrams go.
     pub const fn endpoint(&self) -> SocketAddr {
         self.endpoint
+    }
+
+    /// Whether an inner packet is a datagram of this very session, which the host's routing sent into the tunnel that
+    /// it came from. Sealed again it would come back again, longer each time and then in fragments: drop it.
+    pub fn is_own_datagram(&self, packet: &[u8]) -> bool {
+        udp_payload(packet).and_then(DataHeader::parse).is_some_and(|header| header.receiver == self.receiver_index)
     }
 
     /// Seals packets in place, each with a counter of its own. May be called until the counters are used up; a packet
