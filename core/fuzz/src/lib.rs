@@ -6,6 +6,7 @@
 mod control;
 mod device;
 mod ip;
+mod node;
 mod wireguard;
 
 /// A body: panics where something does not hold.
@@ -21,6 +22,8 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("index_table", wireguard::index_table),
     ("inner_packet", ip::inner_packet),
     ("join_key", control::join_key),
+    ("kept_identity", node::kept_identity),
+    ("kept_netmap", node::kept_netmap),
     ("message", wireguard::message),
     ("prefix", ip::prefix),
     ("replay", wireguard::replay),

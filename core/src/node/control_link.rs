@@ -96,6 +96,10 @@ impl<S: NodeStorage, C: Crypto> Node<S, C> {
 
     /// The TCP connection to the address of the last [`next_connect`](Self::next_connect) is open.
     pub fn control_connected(&mut self, now: Instant, rng: &mut dyn CryptoRng) {
+        if self.link.reconnect.is_off() {
+            self.member.events.close_control = true;
+            return;
+        }
         self.link.reconnect.connecting();
         let (Some(identity), Some(keys)) = (&self.member.identity, &self.member.keys) else { return };
         let Some(address) = identity.addresses.get(self.link.address % identity.addresses.len().max(1)) else { return };
@@ -116,11 +120,10 @@ impl<S: NodeStorage, C: Crypto> Node<S, C> {
 
     /// Ends what is left of a connection and plans the next one; does nothing after the first time.
     fn end_connection(&mut self, ending: Ending, now: Instant, rng: &mut dyn CryptoRng) {
-        let registered = self.link.is_registered();
         if self.link.connection.take().is_some() {
             self.member.disconnected();
         }
-        if !registered {
+        if self.link.reconnect.is_connecting() {
             self.link.address = self.link.address.wrapping_add(1);
         }
         self.link.reconnect.ended(ending, now, rng);
@@ -247,7 +250,7 @@ pub(super) enum Applied {
 impl<S: NodeStorage, C: Crypto> Member<S, C> {
     /// Writes the next record that this node has to send; zero for none.
     fn write_record(&mut self, connection: &mut ClientConnection, out: &mut [u8], now: Instant) -> usize {
-        if !connection.is_open() || self.unkept_secret {
+        if !connection.is_open() {
             return 0;
         }
         if !connection.is_registered() {
@@ -257,7 +260,7 @@ impl<S: NodeStorage, C: Crypto> Member<S, C> {
             self.outbox.logout = false;
             return send::<C>(connection, &Logout {}.into(), out, now);
         }
-        if self.outbox.renew {
+        if self.outbox.renew && !self.unkept.next_node {
             self.outbox.renew = false;
             return self.write_renewal(connection, out, now).ok().flatten().unwrap_or_default();
         }
@@ -307,10 +310,10 @@ impl<S: NodeStorage, C: Crypto> Member<S, C> {
     ) -> Result<Option<usize>, LowOrderPoint> {
         let (Some(identity), Some(keys)) = (&self.identity, &self.keys) else { return Ok(None) };
         let (secret, key) = match (&identity.next_node, keys.next_node) {
-            (Some(secret), Some(key)) => (secret, key),
+            (Some(secret), Some(key)) if !self.unkept.next_node => (secret, key),
             _ => (&identity.node, keys.node),
         };
-        if !connection.awaits_register() {
+        if !connection.awaits_register() || self.unkept.identity {
             return Ok(None);
         }
         let Some(proof) = connection.prove_node_key::<C::Dh>(secret, &key)? else { return Ok(None) };

@@ -12,7 +12,7 @@ use core::{fmt, net::SocketAddr, time::Duration};
 
 use minicbor::{Decoder, Encoder, encode::write::Cursor};
 
-use super::{Identity, Member, Node, NodeStorage, netmap::SelfRecord, wall_clock::WallClock};
+use super::{Identity, Member, Node, NodeStorage, Unkept, netmap::SelfRecord, wall_clock::WallClock};
 use crate::{
     control::{
         NodeId, ServerRecord,
@@ -55,7 +55,9 @@ impl<S: NodeStorage, C: Crypto> Node<S, C> {
     /// What [`identity`](Self::identity) gives now is kept. Until this is said, a new secret is not used.
     pub fn identity_kept(&mut self) {
         // What is not even collected cannot be kept.
-        self.member.unkept_secret &= self.member.events.persist_identity;
+        if !self.member.events.persist_identity {
+            self.member.unkept = Unkept::default();
+        }
     }
 
     /// Takes a kept identity back, before [`start`](Self::start).

@@ -5,7 +5,7 @@ use core::time::Duration;
 use rand_core::CryptoRng;
 
 use super::{
-    Identity, Member, Node, NodeStorage,
+    Identity, Member, Node, NodeStorage, Unkept,
     control_link::Applied,
     event::{Subject, sentence},
     netmap::SelfRecord,
@@ -122,10 +122,10 @@ impl<S: NodeStorage, C: Crypto> Member<S, C> {
                 self.forget_mesh(now);
                 self.clock.server_changed();
                 self.identity = Some(Identity::new(key, rng));
+                self.unkept = Unkept { identity: true, next_node: false };
             }
         }
         self.last_error = None;
-        self.unkept_secret = true;
         self.events.persist_identity = true;
         self.identity_changed(now);
     }
@@ -259,7 +259,7 @@ impl<S: NodeStorage, C: Crypto> Member<S, C> {
             let next = NodeSecret::generate(rng);
             keys.next_node = Some(next.public::<C::Dh>());
             identity.next_node = Some(next);
-            self.unkept_secret = true;
+            self.unkept.next_node = true;
             self.events.persist_identity = true;
         }
         self.outbox.renew = true;

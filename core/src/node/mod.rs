@@ -127,8 +127,7 @@ struct Member<S: NodeStorage, C: Crypto> {
     contacts: Contacts<S::Contacts>,
     identity: Option<Identity>,
     keys: Option<PublicKeys>,
-    /// A secret is in use from here on only once it is kept.
-    unkept_secret: bool,
+    unkept: Unkept,
     clock: WallClock,
     local_endpoints: EndpointList,
     outbox: Outbox,
@@ -141,6 +140,15 @@ struct Member<S: NodeStorage, C: Crypto> {
     renewal: Option<Renewal>,
     running: bool,
     crypto: PhantomData<fn() -> C>,
+}
+
+/// Secrets that are not kept yet, and that the server must not hear of before.
+#[derive(Clone, Copy, Debug, Default)]
+struct Unkept {
+    /// Those of the machine and the node.
+    identity: bool,
+    /// That of the node's next key.
+    next_node: bool,
 }
 
 /// What becomes due by itself, besides connection, contacts and device.
@@ -167,7 +175,7 @@ impl<S: NodeStorage, C: Crypto> Node<S, C> {
                 contacts: Contacts::new(tables.contacts),
                 identity: None,
                 keys: None,
-                unkept_secret: false,
+                unkept: Unkept::default(),
                 clock: WallClock::new(KeptTime::default()),
                 local_endpoints: EndpointList::new(),
                 outbox: Outbox::new(),

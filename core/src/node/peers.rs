@@ -45,8 +45,7 @@ impl<S: NodeStorage, C: Crypto> Member<S, C> {
         }
         let Some(device_peer) = self.add_to_device(&record, now) else {
             if !self.is_on_demand() {
-                let sentence = "This node knows as many peers as it has room for; others are not reachable from here.";
-                self.events.health |= self.health.set(Subject::NetmapFull, sentence);
+                self.note_full();
             }
             return;
         };
@@ -54,6 +53,7 @@ impl<S: NodeStorage, C: Crypto> Member<S, C> {
         let id = record.id();
         if self.netmap.put(device_peer.slot() as usize, record).is_err() {
             self.device.remove_peer(device_peer);
+            self.note_full();
             return;
         }
         self.events.peer(NodeEvent::PeerUpserted(id));
@@ -92,6 +92,11 @@ impl<S: NodeStorage, C: Crypto> Member<S, C> {
         true
     }
 
+    fn note_full(&mut self) {
+        let sentence = "This node knows as many peers as it has room for; others are not reachable from here.";
+        self.events.health |= self.health.set(Subject::NetmapFull, sentence);
+    }
+
     pub(super) fn is_on_demand(&self) -> bool {
         self.netmap.own().is_some_and(|own| own.delivery() == Delivery::OnDemand)
     }
@@ -106,8 +111,9 @@ impl<S: NodeStorage, C: Crypto> Member<S, C> {
         if !same_addresses {
             self.device.clear_allowed_ips(device_peer);
             for address in record.addresses() {
-                // Full only where the storage has fewer than two nodes for each address; the peer is then not reachable.
-                let _ = self.device.add_allowed_ip(device_peer, IpPrefix::host(address));
+                if self.device.add_allowed_ip(device_peer, IpPrefix::host(address)).is_err() {
+                    self.note_full();
+                }
             }
         }
         self.device.set_not_after(device_peer, record.key_expiry());

@@ -114,6 +114,11 @@ impl Reconnect {
         self.state == State::Off
     }
 
+    /// Whether an attempt runs that the server has not accepted yet.
+    pub(super) fn is_connecting(&self) -> bool {
+        self.state == State::Connecting
+    }
+
     /// Puts a planned attempt off.
     pub(super) fn not_before(&mut self, earliest: Instant) {
         if let State::Waiting { due } = &mut self.state {

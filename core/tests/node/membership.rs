@@ -79,6 +79,27 @@ fn the_own_key_is_renewed_before_it_expires_and_peers_reach_the_new_one() {
 }
 
 #[test]
+fn a_renewal_waits_for_the_disk_and_holds_up_nothing_else() {
+    let mut world = World::joined(&["laptop", "nas"]);
+    let before = *world.node("nas").netmap().own().unwrap().key();
+    let mut rng = crate::rng::Rng(78);
+    world.host("nas").disk.full = true;
+    world.host("nas").node.renew_node_key(&mut rng);
+    world.run(SECOND);
+    world.server.stop();
+    world.run(SECOND);
+    world.server.up = true;
+    assert!(world.reaches("nas", "laptop", 40 * SECOND));
+    assert_eq!(world.node("nas").control_state(), ControlState::Registered);
+    assert_eq!(*world.node("nas").netmap().own().unwrap().key(), before, "the server heard of no key that may be lost");
+    world.host("nas").disk.full = false;
+    world.host("nas").node.renew_node_key(&mut rng);
+    world.host("nas").retry_keeping();
+    world.run(SECOND);
+    assert_ne!(*world.node("nas").netmap().own().unwrap().key(), before);
+}
+
+#[test]
 fn a_renewal_that_the_server_confirmed_unheard_is_taken_up_after_a_restart() {
     let mut world = World::joined(&["laptop", "nas"]);
     let mut rng = crate::rng::Rng(77);
@@ -204,6 +225,36 @@ fn the_servers_next_key_and_addresses_are_kept_and_used_when_it_changes() {
     assert_eq!(world.node("nas").control_state(), ControlState::Registered);
     let kept = world.host("nas").disk.identity();
     assert_eq!((kept.server, kept.next_server), (world.server.key(), None));
+}
+
+#[test]
+fn every_address_of_the_server_gets_its_turn() {
+    let mut world = World::joined(&["nas"]);
+    world.server.announce_key();
+    world.run(SECOND);
+    world.server.stop();
+    let mut tried = std::collections::BTreeSet::new();
+    for _ in 0..100 {
+        world.run(SECOND);
+        tried.extend(world.node("nas").next_connect().map(|(_, address)| address.as_str().to_owned()));
+    }
+    assert_eq!(tried.len(), 2);
+}
+
+#[test]
+fn a_node_at_rest_neither_sends_nor_connects_and_goes_on_when_it_is_started() {
+    let mut world = World::joined(&["laptop", "nas"]);
+    assert!(world.reaches("laptop", "nas", SECOND));
+    let (now, connects) = (world.now, world.connects.len());
+    world.host("nas").stop(now);
+    world.run(SECOND);
+    assert_eq!(world.node("nas").control_state(), ControlState::Off);
+    assert!(!world.reaches("laptop", "nas", 100 * SECOND));
+    assert_eq!((world.connects.len(), world.node("nas").netmap().len()), (connects, 1));
+    world.host("nas").events.clear();
+    let (now, wall) = (world.now, world.wall());
+    world.host("nas").start(now, wall);
+    assert!(world.reaches("laptop", "nas", SECOND));
 }
 
 #[test]

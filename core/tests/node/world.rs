@@ -478,6 +478,22 @@ impl Host {
         any
     }
 
+    /// The agent writes again what it could not write before.
+    pub(crate) fn retry_keeping(&mut self) {
+        let mut out = [0; MAX_IDENTITY];
+        let len = self.node.identity().unwrap().encode(&mut out).unwrap();
+        self.disk.identity = Some(out[..len].to_vec());
+        self.node.identity_kept();
+    }
+
+    pub(crate) fn stop(&mut self, now: Instant) {
+        self.node.stop(now, &mut self.rng);
+    }
+
+    pub(crate) fn start(&mut self, now: Instant, wall: UnixTime) {
+        self.node.start(now, wall, &mut self.rng);
+    }
+
     /// Whether this event came, and forgets what came so far.
     pub(crate) fn saw(&mut self, event: NodeEvent) -> bool {
         core::mem::take(&mut self.events).contains(&event)
