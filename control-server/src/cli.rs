@@ -208,11 +208,7 @@ async fn run(cli: Cli) -> Result<(), Box<dyn std::error::Error>> {
         Action::RotateKey(_) => Command::RotateAnnounce,
     };
     let outcome = client::run(&cli.data, command).await?;
-    if cli.json {
-        print(&format!("{}\n", serde_json::to_string_pretty(&outcome)?))
-    } else {
-        print(&table::render(&outcome))
-    }
+    if cli.json { print(&format!("{:#}\n", outcome.json())) } else { print(&table::render(&outcome)) }
 }
 
 fn print(text: &str) -> Result<(), Box<dyn std::error::Error>> {

@@ -215,14 +215,14 @@ impl Network {
         found.copied().filter(|found| *found != asker)
     }
 
-    /// The next changes after `after`, at most `limit` of them and none after `last`, without those of the node `own`.
-    pub fn changes(&self, after: u64, last: Option<u64>, own: NodeId, limit: usize) -> Steps {
-        let last = last.unwrap_or(self.revision);
+    /// The next changes after `after`, at most `limit` of them, without those of the node `own`.
+    pub fn changes(&self, after: u64, own: NodeId, limit: usize) -> Steps {
+        let last = self.revision;
         if after >= last {
             return Steps { steps: Vec::new(), up_to: after };
         }
         let mut steps = Vec::new();
-        for (&revision, &change) in self.changes.range(after + 1..=last) {
+        for (&revision, &change) in self.changes.range(after + 1..) {
             if steps.len() == limit {
                 return Steps { steps, up_to: revision - 1 };
             }
@@ -235,10 +235,11 @@ impl Network {
         Steps { steps, up_to: last }
     }
 
-    /// The next peers of a snapshot at revision `last`, after revision `after`: those that did not change since.
-    pub fn snapshot(&self, after: u64, last: u64, own: NodeId, limit: usize) -> Steps {
-        let mut steps = self.changes(after, Some(last), own, limit);
-        steps.steps.retain(|step| matches!(step, Step::Upsert(_)));
+    /// The next steps of a snapshot that was begun at revision `begun`: what has not changed since then, and then what
+    /// has. Removals from before are not part of it.
+    pub fn snapshot(&self, after: u64, begun: u64, own: NodeId, limit: usize) -> Steps {
+        let mut steps = self.changes(after, own, limit);
+        steps.steps.retain(|step| !matches!(step, Step::Remove(_, revision) if *revision <= begun));
         steps
     }
 
@@ -498,11 +499,6 @@ impl Network {
         if let Some(entry) = self.nodes.get_mut(&peer) {
             entry.holders.remove(&session.id);
         }
-    }
-
-    /// All ids but that of `own`.
-    pub fn peers_of(&self, own: NodeId) -> impl Iterator<Item = NodeId> {
-        self.nodes.keys().copied().filter(move |id| *id != own)
     }
 
     /// Ends every session.

@@ -26,7 +26,7 @@ use crate::{
     connection::{Connection, End, sleep_until},
     directory::Directory,
     mailbox::{Inbox, Mailbox},
-    network::{Network, Question, Step},
+    network::{Question, Step},
     node::{Node, unix_time},
     refusal::Refusal,
     store::{
@@ -39,8 +39,10 @@ use crate::{
 const STEPS_AT_ONCE: usize = 16;
 /// How many endpoints a node may have of its own.
 const MAX_ENDPOINTS: usize = 16;
-/// How many peers a node may watch, or hold with on-demand delivery.
-const MAX_INTEREST: usize = 4_096;
+/// How many peers a node may watch.
+const MAX_WATCHED: usize = 1_024;
+/// How many peers a node may hold with on-demand delivery.
+const MAX_HELD: usize = 4_096;
 /// How long a challenged session has to show that it is still there.
 const CHALLENGE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The token of the ping that challenges.
@@ -143,6 +145,8 @@ struct Session {
     snapshot: Option<u64>,
     /// Whether the node has to be told how far it is.
     up_to_due: bool,
+    /// With on-demand delivery: whether the node has named all the peers that it holds.
+    holds_named: bool,
     watched: BTreeSet<NodeId>,
     held: BTreeSet<NodeId>,
     inbox: Inbox,
@@ -200,7 +204,8 @@ impl Session {
             delivery,
             cursor,
             snapshot,
-            up_to_due: false,
+            up_to_due: delivery == Delivery::Whole,
+            holds_named: false,
             watched: BTreeSet::new(),
             held: BTreeSet::new(),
             inbox,
@@ -295,7 +300,7 @@ impl Session {
     // Sending.
 
     fn has_work(&self) -> bool {
-        self.inbox.network_changed || !self.inbox.held.is_empty() || !self.inbox.statuses.is_empty() || self.up_to_due
+        self.inbox.network_changed || !self.inbox.held.is_empty() || !self.inbox.statuses.is_empty()
     }
 
     /// Queues what the node has to be told, as much as there is room for.
@@ -321,7 +326,8 @@ impl Session {
         if self.delivery == Delivery::OnDemand {
             self.inbox.network_changed = false;
         }
-        if self.up_to_due && self.inbox.held.is_empty() && !self.inbox.network_changed {
+        let answered = self.delivery == Delivery::Whole || self.holds_named;
+        if self.up_to_due && answered && self.inbox.held.is_empty() && !self.inbox.network_changed {
             self.tell_up_to();
         }
         while self.connection.has_room()
@@ -337,52 +343,35 @@ impl Session {
         let steps = {
             let mut network = directory.network();
             if self.snapshot.is_none() && network.delivery(self.room) == Delivery::OnDemand {
-                self.begin_on_demand(&mut network);
+                network.set_delivery(&self.mailbox, Delivery::OnDemand);
                 drop(network);
-                self.tell_self();
+                self.begin_on_demand();
                 return;
             }
             match self.snapshot {
-                Some(last) => network.snapshot(self.cursor, last, own, STEPS_AT_ONCE),
-                None => network.changes(self.cursor, None, own, STEPS_AT_ONCE),
+                Some(begun) => network.snapshot(self.cursor, begun, own, STEPS_AT_ONCE),
+                None => network.changes(self.cursor, own, STEPS_AT_ONCE),
             }
         };
-        self.up_to_due |= self.snapshot.is_none() && steps.up_to != self.cursor;
+        self.up_to_due |= steps.up_to != self.cursor;
         self.cursor = steps.up_to;
         for step in &steps.steps {
             self.tell_step(step);
         }
-        match self.snapshot {
-            Some(last) if self.cursor >= last => {
-                let revision = self.directory.network().revision_of(last);
-                self.connection.send(&ServerRecord::SnapshotEnd(SnapshotEnd { revision }));
-                self.snapshot = None;
-            }
-            Some(_) => {}
-            None => self.inbox.network_changed = self.cursor < self.directory.network().revision().number,
+        let revision = directory.network().revision();
+        self.inbox.network_changed = self.cursor < revision.number;
+        if !self.inbox.network_changed && self.snapshot.take().is_some() {
+            self.connection.send(&ServerRecord::SnapshotEnd(SnapshotEnd { revision }));
+            self.up_to_due = false;
         }
     }
 
-    /// The network has grown beyond what the node can hold: it goes on with the peers that it has.
-    fn begin_on_demand(&mut self, network: &mut Network) {
+    /// The network has grown beyond what the node can hold: it goes on with the peers that it names.
+    fn begin_on_demand(&mut self) {
         self.delivery = Delivery::OnDemand;
-        network.set_delivery(&self.mailbox, Delivery::OnDemand);
-        let peers: Vec<NodeId> = network.peers_of(self.node.id).collect();
-        for peer in peers {
-            let known = network.node(peer).is_some_and(|node| node.revision <= self.cursor);
-            if known && network.hold(&self.mailbox, peer) {
-                self.held.insert(peer);
-            }
-        }
-        // Removals that were not told yet; of the other changes the node hears when it asks.
-        let steps = network.changes(self.cursor, None, self.node.id, usize::MAX);
-        for step in steps.steps {
-            if let Step::Remove(id, _) = step {
-                self.inbox.held.insert(id);
-            }
-        }
-        self.cursor = steps.up_to;
-        self.up_to_due = true;
+        self.holds_named = false;
+        self.up_to_due = false;
+        self.tell_self();
     }
 
     fn tell_step(&mut self, step: &Step) {
@@ -467,7 +456,10 @@ impl Session {
             Asked::Endpoints(local) => self.set_endpoints(local),
             Asked::Lookup(request, what) => self.look_up(request, what),
             Asked::Watch { add, remove } => self.watch(&add, &remove),
-            Asked::Held { add, remove, since } => self.hold(&add, &remove, since),
+            Asked::Held { add, remove, since, more } => {
+                self.hold(&add, &remove, since);
+                self.holds_named |= !more;
+            }
             Asked::Renew(renew) => {
                 type Dh = <RustCrypto as Crypto>::Dh;
                 let proven =
@@ -522,7 +514,7 @@ impl Session {
         });
         if let Some(peer) = found
             && self.delivery == Delivery::OnDemand
-            && self.held.len() < MAX_INTEREST
+            && self.held.len() < MAX_HELD
             && network.hold(&self.mailbox, peer)
         {
             self.held.insert(peer);
@@ -543,7 +535,7 @@ impl Session {
             }
         }
         for peer in add {
-            if self.watched.len() < MAX_INTEREST && network.watch(&self.mailbox, *peer) {
+            if self.watched.len() < MAX_WATCHED && network.watch(&self.mailbox, *peer) {
                 self.watched.insert(*peer);
                 self.inbox.statuses.insert(*peer);
             }
@@ -558,7 +550,7 @@ impl Session {
         }
         let since = since.filter(|since| self.directory.network().can_resume(*since)).map(|since| since.number);
         for peer in add {
-            let room = self.held.len() < MAX_INTEREST;
+            let room = self.held.len() < MAX_HELD;
             if *peer != self.node.id && room && self.directory.network().hold(&self.mailbox, *peer) {
                 self.held.insert(*peer);
             }
@@ -581,7 +573,7 @@ enum Asked {
     Endpoints(Vec<SocketAddr>),
     Lookup(u32, Option<Sought>),
     Watch { add: Vec<NodeId>, remove: Vec<NodeId> },
-    Held { add: Vec<NodeId>, remove: Vec<NodeId>, since: Option<Revision> },
+    Held { add: Vec<NodeId>, remove: Vec<NodeId>, since: Option<Revision>, more: bool },
     Renew(record::RenewNodeKey),
     LogOut,
 }
@@ -613,9 +605,12 @@ impl From<ClientRecord<'_>> for Asked {
             ClientRecord::Watch(watch) => {
                 Self::Watch { add: watch.add.iter().collect(), remove: watch.remove.iter().collect() }
             }
-            ClientRecord::Held(held) => {
-                Self::Held { add: held.add.iter().collect(), remove: held.remove.iter().collect(), since: held.since }
-            }
+            ClientRecord::Held(held) => Self::Held {
+                add: held.add.iter().collect(),
+                remove: held.remove.iter().collect(),
+                since: held.since,
+                more: held.more,
+            },
             ClientRecord::RenewNodeKey(renew) => Self::Renew(renew),
             ClientRecord::Logout(_) => Self::LogOut,
         }

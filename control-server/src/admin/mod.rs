@@ -87,9 +87,9 @@ pub enum Command {
     RotateRetire,
 }
 
-/// What comes of a [`Command`]. Its JSON is what `--json` prints.
+/// What comes of a [`Command`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Outcome {
     /// Users, by name.
@@ -260,6 +260,17 @@ impl Command {
             Self::RotateSwitch => Outcome::ServerKeys(directory.change(RotateKey::Switch).await?.into()),
             Self::RotateRetire => Outcome::ServerKeys(directory.change(RotateKey::Retire).await?.into()),
         })
+    }
+}
+
+impl Outcome {
+    /// What `--json` prints: the content alone, since who asked knows what for.
+    pub fn json(&self) -> serde_json::Value {
+        match serde_json::to_value(self) {
+            Ok(serde_json::Value::Object(tagged)) => tagged.into_iter().map(|(_, content)| content).next(),
+            _ => None,
+        }
+        .unwrap_or_default()
     }
 }
 
