@@ -3,7 +3,7 @@
 //! | piece | in what form | when |
 //! |---|---|---|
 //! | identity | [`Identity::encode`] | before a new secret is used; a floor of stamps about once an hour |
-//! | netmap | records of the control protocol: this node, each peer, then the revision | at once when a peer is gone, else some seconds after a change |
+//! | netmap | records of the control protocol: this node, each peer, then the revision | at once when a peer is gone, at the end of a snapshot and with the recent peers, else some seconds after a change |
 //! | recent peers | a CBOR array of pairs: id, endpoint or null | when a peer joins the set or answers elsewhere, once a second at most |
 //!
 //! The last two hold no secret, and a node that lost them gets them again from the server.

@@ -174,7 +174,7 @@ impl<S: NodeStorage, C: Crypto> Member<S, C> {
                 self.netmap.begin_snapshot();
                 self.events.health |= self.health.set(Subject::NetmapFull, "");
             }
-            ServerRecord::SnapshotEnd(end) => self.end_snapshot(end.revision, now),
+            ServerRecord::SnapshotEnd(end) => self.end_snapshot(end.revision),
             ServerRecord::UpTo(up_to) => {
                 self.netmap.set_revision(Some(up_to.revision));
                 self.keep_netmap_soon(now);

@@ -289,6 +289,8 @@ impl<S: NodeStorage, C: Crypto> Node<S, C> {
         member.events.persist_netmap |= due(&mut member.deadlines.keep_netmap);
         if due(&mut member.deadlines.keep_recent) {
             member.events.persist_recent = true;
+            // Recent peers mean nothing without their records.
+            member.events.persist_netmap |= member.deadlines.keep_netmap.take().is_some();
             member.deadlines.recent_not_before = now + keep::RECENT_INTERVAL;
         }
         if due(&mut member.deadlines.own_key) {

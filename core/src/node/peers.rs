@@ -143,7 +143,7 @@ impl<S: NodeStorage, C: Crypto> Member<S, C> {
     }
 
     /// The snapshot is whole: whoever it did not name is gone.
-    pub(super) fn end_snapshot(&mut self, revision: Revision, now: Instant) {
+    pub(super) fn end_snapshot(&mut self, revision: Revision) {
         let mut from = 0;
         while let Some(slot) = self.netmap.unmarked(from) {
             if let Some(id) = self.netmap.at(slot).map(PeerRecord::id) {
@@ -153,7 +153,8 @@ impl<S: NodeStorage, C: Crypto> Member<S, C> {
         }
         self.netmap.set_revision(Some(revision));
         self.events.snapshot_done = true;
-        self.keep_netmap_soon(now);
+        self.events.persist_netmap = true;
+        self.deadlines.keep_netmap = None;
     }
 
     /// Empties the device of the netmap's peers.

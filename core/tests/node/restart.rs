@@ -28,6 +28,18 @@ fn a_node_that_is_killed_right_after_its_first_session_comes_back_too() {
 }
 
 #[test]
+fn a_node_that_is_killed_right_after_it_met_a_new_peer_comes_back_too() {
+    let mut world = World::joined(&["nas"]);
+    world.add("laptop", false);
+    world.join("laptop");
+    world.run(Duration::from_millis(50));
+    assert!(world.reaches("laptop", "nas", SECOND));
+    world.server.stop();
+    world.restart("nas");
+    assert!(world.reaches("laptop", "nas", SECOND));
+}
+
+#[test]
 fn a_restarted_node_reaches_a_peer_it_had_no_session_with_once_the_server_told_where_it_is() {
     let mut world = World::joined(&["laptop", "nas"]);
     world.run(5 * SECOND);
