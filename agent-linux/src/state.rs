@@ -9,7 +9,8 @@
 //! | `lock` | nothing; held while a daemon runs |
 //!
 //! Every file is for its owner only, and is replaced whole: written beside the old one, synced, renamed. After a power
-//! loss there is the old or the new file, after a full disk the old one. A file of a later version or a damaged one is
+//! loss there is the old or the new file, after a full disk the old one. (The recent peers are not synced: they change
+//! often and are worth a second of waiting, not the wear of a memory card.) A file of a later version or a damaged one is
 //! never overwritten by a fresh identity. Knows nothing of what the bytes mean.
 
 use std::{
@@ -37,8 +38,8 @@ pub enum File {
 }
 
 impl File {
-    /// Every file, in the order of worth.
-    pub const ALL: [Self; 3] = [Self::Identity, Self::Netmap, Self::RecentPeers];
+    /// Every file, the quickest to write first.
+    pub const ALL: [Self; 3] = [Self::RecentPeers, Self::Identity, Self::Netmap];
 
     const fn name(self) -> &'static str {
         match self {
@@ -184,7 +185,8 @@ impl StateDirectory {
     pub fn save(&self, file: File, body: &[u8]) -> Result<(), SaveError> {
         let path = self.directory.join(file.name());
         let header = format!("weft {} {VERSION}\n", file.name());
-        replace(&path, &[header.as_bytes(), body]).map_err(|source| SaveError { path, source })
+        let lasting = file != File::RecentPeers;
+        replace(&path, &[header.as_bytes(), body], lasting).map_err(|source| SaveError { path, source })
     }
 
     /// Removes a file, where it is there.
@@ -226,7 +228,7 @@ impl StateDirectory {
     pub fn save_prefs(&self, prefs: &Prefs) -> Result<(), SaveError> {
         let path = self.directory.join("prefs.json");
         let text = serde_json::to_vec_pretty(prefs).map_err(io::Error::other);
-        text.and_then(|text| replace(&path, &[&text, b"\n"])).map_err(|source| SaveError { path, source })
+        text.and_then(|text| replace(&path, &[&text, b"\n"], true)).map_err(|source| SaveError { path, source })
     }
 }
 
@@ -244,8 +246,9 @@ fn read(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, OpenError> {
     }
 }
 
-/// Replaces the file at `path` by `parts`, or leaves it as it is.
-fn replace(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
+/// Replaces the file at `path` by `parts`, or leaves it as it is. Where it is not to be `lasting`, a loss of power may
+/// empty it.
+fn replace(path: &Path, parts: &[&[u8]], lasting: bool) -> io::Result<()> {
     let beside = path.with_extension("new");
     // A killed daemon may have left one.
     match fs::remove_file(&beside) {
@@ -254,14 +257,14 @@ fn replace(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
     }
     let written = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside).and_then(|mut file| {
         parts.iter().try_for_each(|part| file.write_all(part))?;
-        file.sync_all()
+        if lasting { file.sync_all() } else { Ok(()) }
     });
     if let Err(error) = written.and_then(|()| fs::rename(&beside, path)) {
         // On a full disk the half of a file would be in the way of everybody.
         let _ = fs::remove_file(&beside);
         return Err(error);
     }
-    path.parent().map_or(Ok(()), sync)
+    path.parent().filter(|_| lasting).map_or(Ok(()), sync)
 }
 
 /// Makes renames and removals in `directory` last.

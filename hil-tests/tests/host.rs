@@ -59,7 +59,7 @@ fn a_running_tailscaled() -> Result<()> {
     laptop.kill()?;
     // What a running tailscaled leaves in the kernel: its device, its address, its rules and its table.
     for line in [
-        "link add tailscale0 type dummy",
+        "tuntap add dev tailscale0 mode tun",
         "addr add 100.101.102.103/32 dev tailscale0",
         "link set tailscale0 up",
         "route add 100.64.0.0/10 dev tailscale0 table 52",
