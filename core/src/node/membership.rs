@@ -36,6 +36,9 @@ pub(super) struct Renewal {
     begun: bool,
 }
 
+/// A deadline moves on even where two clocks round differently.
+const SHORTEST_WAIT: Duration = Duration::from_millis(1);
+
 /// The public keys of an identity, computed once.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PublicKeys {
@@ -117,6 +120,8 @@ impl<S: NodeStorage, C: Crypto> Member<S, C> {
             Some(identity) if identity.server == *key.server_key() => {
                 identity.join_secret = Some(key.secret().clone());
                 identity.addresses = key.addresses().take(identity.addresses.capacity()).collect();
+                // The server may take this machine for a new node, whose netmap it has to send whole.
+                self.netmap.set_revision(None);
             }
             _ => {
                 self.forget_mesh(now);
@@ -292,7 +297,7 @@ impl<S: NodeStorage, C: Crypto> Member<S, C> {
             self.begin_renewal(rng);
         }
         let next = if renewal.begun || due { left } else { since(renewal.at, time) };
-        self.deadlines.own_key = Some(now + next.min(LONGEST_WAIT));
+        self.deadlines.own_key = Some(now + next.clamp(SHORTEST_WAIT, LONGEST_WAIT));
     }
 
     fn use_own_key(&mut self, usable: bool, now: Instant) {

@@ -66,6 +66,18 @@ fn a_peer_in_use_does_not_make_room() {
 }
 
 #[test]
+fn a_peer_that_sends_first_is_asked_for_by_its_key() {
+    let mut world = world();
+    let key = *world.node("a").netmap().own().unwrap().key();
+    let now = world.now;
+    assert!(!world.reaches("a", "sensor", SECOND));
+    assert!(world.host("sensor").node.need_key(key, now), "as the agent does for an initiation of that key");
+    assert!(world.reaches("a", "sensor", 10 * SECOND));
+    let now = world.now;
+    assert!(!world.host("a").node.need_key(key, now), "where the netmap is whole there is nobody to ask for");
+}
+
+#[test]
 fn an_address_that_nobody_has_is_not_asked_for_at_every_packet() {
     let mut world = world();
     let before = world.server.lookups;

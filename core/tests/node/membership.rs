@@ -281,3 +281,39 @@ fn a_server_that_is_away_is_tried_again_in_growing_steps_and_found_when_it_is_ba
     world.run(50 * SECOND);
     assert_eq!(world.node("nas").control_state(), ControlState::Registered);
 }
+
+#[test]
+fn a_machine_that_the_server_forgot_goes_on_with_its_netmap_and_joins_again_as_a_new_node() {
+    let mut world = World::joined(&["laptop", "nas", "pi"]);
+    assert!(world.reaches("nas", "laptop", SECOND));
+    let former = world.server.id_of("nas");
+    world.server.nodes.remove(&former);
+    world.server.stop();
+    world.server.up = true;
+    world.run(10 * SECOND);
+    assert!(world.host("nas").saw(NodeEvent::ServerError(ErrorCode::UnknownMachine)));
+    assert!(world.reaches("nas", "laptop", SECOND), "it has done no wrong");
+    world.join("nas");
+    world.run(3 * SECOND);
+    let own = world.node("nas").netmap().own().unwrap().id();
+    assert_ne!(own, former);
+    assert_eq!(world.node("nas").netmap().len(), 2, "the whole netmap");
+    let laptop = world.node("laptop").netmap();
+    assert!(laptop.by_id(former).is_none() && laptop.by_id(own).is_some(), "one key is one peer's");
+    assert!(world.reaches("nas", "laptop", 6 * SECOND));
+}
+
+#[test]
+fn garbage_from_the_server_ends_the_connection_and_nothing_else() {
+    let mut world = World::joined(&["laptop", "nas"]);
+    assert!(world.reaches("nas", "laptop", SECOND));
+    for garbage in [&[0; 64][..], &[0xff; 2_000], b"HTTP/1.1 500 Internal Server Error\r\n\r\n"] {
+        world.garble("nas", garbage);
+        assert!(world.host("nas").saw(NodeEvent::ConnectionFailed));
+        assert!(world.node("nas").last_error().is_some());
+        assert_eq!(world.node("nas").control_state(), ControlState::Waiting);
+        assert!(world.reaches("nas", "laptop", SECOND));
+        world.run(40 * SECOND);
+        assert_eq!(world.node("nas").control_state(), ControlState::Registered);
+    }
+}

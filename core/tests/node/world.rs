@@ -316,6 +316,14 @@ impl World {
         self.settle();
     }
 
+    /// Something else than the server's bytes comes from the server's connection.
+    pub(crate) fn garble(&mut self, name: &str, bytes: &[u8]) {
+        let (now, wall) = (self.now, self.wall_of(&self.hosts[name]));
+        let host = self.hosts.get_mut(name).unwrap();
+        host.node.control_receive(bytes, now, wall, &mut host.rng);
+        self.settle();
+    }
+
     fn next_deadline(&self) -> Option<Instant> {
         let hosts = self.hosts.values().filter(|host| host.running);
         let timers = hosts.flat_map(|host| [host.node.poll_timeout(), host.node.next_connect().map(|(due, _)| due)]);
