@@ -7,6 +7,7 @@ mod control;
 mod device;
 mod ip;
 mod node;
+mod session;
 mod wireguard;
 
 /// A body: panics where something does not hold.
@@ -29,6 +30,7 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("replay", wireguard::replay),
     ("server_record", control::server_record),
     ("server_stream", control::server_stream),
+    ("session", session::session),
     ("upgrade_request", control::upgrade_request),
     ("upgrade_response", control::upgrade_response),
 ];
