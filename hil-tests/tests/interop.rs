@@ -39,6 +39,8 @@ fn main() -> std::process::ExitCode {
         .test("a_large_transfer_both_ways_over_ipv4", NEEDS, || large_transfer(WireguardGo, Family::V4))
         .test("a_large_transfer_both_ways_over_ipv6", NEEDS, || large_transfer(WireguardGo, Family::V6))
         .test("a_large_transfer_between_two_wefts", NEEDS, || large_transfer(Weft, Family::V4))
+        .test("full_packets_pass_a_narrow_path_over_ipv4", NEEDS, || full_packets_pass_a_narrow_path(Family::V4))
+        .test("full_packets_pass_a_narrow_path_over_ipv6", NEEDS, || full_packets_pass_a_narrow_path(Family::V6))
         .slow("a_session_is_renewed_without_loss", NEEDS, a_session_is_renewed_without_loss)
         .run()
 }
@@ -186,6 +188,27 @@ fn large_transfer(other: Implementation, outer: Family) -> Result<()> {
     for (device, peer) in [(&left, &right), (&right, &left)] {
         let (received, sent) = device.transfer(peer)?;
         ensure!(received.min(sent) > LARGE as u64, "{received} bytes received and {sent} sent, by the counters");
+    }
+    Ok(())
+}
+
+fn full_packets_pass_a_narrow_path(outer: Family) -> Result<()> {
+    let mut lab = Lab::new()?;
+    let (a, b) = (lab.host("a")?, lab.host("b")?);
+    let (left, right) = (Device::start(&a, Weft, 51_820, 1)?, Device::start(&b, WireguardGo, 51_821, 2)?);
+    connect(&left, &right, b.address(outer))?;
+    left.ping_until_answered(right.inner()[0])?;
+    // First the far end of the path is narrower than a full datagram, then the near end too.
+    for (host, port) in [(&b, b.router_port()), (&a, a.router_port())] {
+        host.ip("link set eth0 mtu 1400")?;
+        lab.router().ip(&format!("link set {port} mtu 1400"))?;
+        // 1,392 bytes with headers of 28 are a full inner packet, which may not be fragmented.
+        for (host, address) in [(&a, right.inner()[0]), (&b, left.inner()[0])] {
+            wait::for_ok(&format!("the answer of {address} to a full packet"), PATIENCE, || {
+                host.run("ping", &["-c", "1", "-W", "2", "-M", "do", "-s", "1392", &address.to_string()])
+            })?;
+        }
+        transfer::both_ways(&a, &b, SocketAddr::new(right.inner()[1], 7_777), 1 << 20)?;
     }
     Ok(())
 }

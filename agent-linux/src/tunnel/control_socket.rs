@@ -82,14 +82,16 @@ impl ControlSocket {
     }
 }
 
-/// Waits until the file is not there any more, or is another one.
+/// Waits until the file is not there any more, or is another one. The watch was set when it was there.
 async fn removed(path: &Path, ours: (u64, u64), deletions: &PolledFd) -> io::Result<()> {
     let mut events = [0; 4_096];
-    while identity(path).is_ok_and(|identity| identity == ours) {
+    loop {
         deletions.readable().await?;
         while deletions.try_read(&mut events)?.is_some() {}
+        if !identity(path).is_ok_and(|identity| identity == ours) {
+            return Ok(());
+        }
     }
-    Ok(())
 }
 
 impl Drop for ControlSocket {
