@@ -127,6 +127,8 @@ impl Daemon {
             self.operator.set(user_id(operator)?);
             self.prefs.operator = Some(operator.clone()).filter(|operator| !operator.is_empty());
         }
+        // Where this machine cannot carry packets, no join key is used up.
+        self.bring_up()?;
         let now = clock::now();
         if let Some(name) = up.hostname.filter(|name| Some(name) != self.prefs.hostname.as_ref()) {
             self.prefs.hostname = Some(name).filter(|name| !name.is_empty());
@@ -136,7 +138,6 @@ impl Daemon {
         if let Some(key) = key {
             self.node.join(&key, now, &mut self.rng);
         }
-        self.bring_up()?;
         self.prefs.want_running = true;
         self.notes.left = None;
         self.keeper.save_prefs(&self.prefs);
