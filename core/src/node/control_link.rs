@@ -11,7 +11,7 @@ use super::{
 use crate::{
     control::{
         ClientConfig, ClientConnection, ClientError, ClientRecord, MAX_FRAME, NetworkId, ServerAddress,
-        record::{Address, Endpoint, Endpoints, Held, Logout, Lookup, Register, RenewNodeKey, Text, Watch},
+        record::{Address, Delivery, Endpoint, Endpoints, Held, Logout, Lookup, Register, RenewNodeKey, Text, Watch},
     },
     crypto::{Crypto, LowOrderPoint},
     time::{Instant, UnixTime},
@@ -318,6 +318,8 @@ impl<S: NodeStorage, C: Crypto> Member<S, C> {
         }
         let Some(proof) = connection.prove_node_key::<C::Dh>(secret, &key)? else { return Ok(None) };
         let kept = self.netmap.own().is_some();
+        // Peers that came on demand are no netmap to resume from, should all of them fit this time.
+        let whole = self.netmap.own().is_some_and(|own| own.delivery() == Delivery::Whole);
         let register = Register {
             node_key: key,
             proof,
@@ -327,7 +329,7 @@ impl<S: NodeStorage, C: Crypto> Member<S, C> {
             os: Text::cut(self.config.os),
             agent: Text::cut(self.config.agent),
             capacity: self.config.capacity,
-            resume: self.netmap.revision().filter(|_| kept),
+            resume: self.netmap.revision().filter(|_| whole),
             network: Some(identity.network).filter(|network| kept && *network != NetworkId::UNKNOWN),
         };
         Ok(Some(send::<C>(connection, &register.into(), out, now)))
