@@ -74,16 +74,21 @@ fn show(options: &Options) -> Result<()> {
     typed("control", "weft-control --data control user create ada");
 
     heading("Joining");
-    tell("A join key is one string. It holds the server's address, the server's public key and a secret.");
+    tell(
+        "A join key is one string. It holds the server's address, the server's public key and a secret. Whoever joins gets",
+    );
+    tell("an address of each kind, for good.");
     for node in [laptop, nas, pi] {
         let key = mesh.join_key(&[])?;
         typed("control", "weft-control --data control key create --user ada");
         println!("{}", indent(&key));
         typed(node.name(), &format!("weft up --join {}...", key.get(..12).unwrap_or(&key)));
-        println!("{}", indent(&node.join(&key)?));
+        node.join(&key)?;
+        weft(node, &["ip"])?;
     }
 
     heading("The mesh, as laptop sees it");
+    tell("Nobody has talked to anybody yet; the first packet makes the tunnel.");
     let (laptop_ip, nas_ip) = (laptop.mesh_ipv4()?, nas.mesh_ipv4()?);
     for name in ["nas", "pi"] {
         wait::until(&format!("laptop to know {name}"), LIMIT, || laptop.peer(name).is_ok_and(|peer| peer.is_some()))?;
