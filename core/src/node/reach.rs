@@ -36,7 +36,8 @@ impl<S: NodeStorage, C: Crypto> Node<S, C> {
         let alone = || EndpointList::only(transmit.endpoint);
         match (transmit.kind, transmit.peer) {
             (TransmitKind::Initiation, Some(peer)) => {
-                self.member.clock.count_initiation();
+                let floor = self.member.clock.stamped(now, wall);
+                self.member.device.set_timestamp_floor(floor);
                 self.member.reserve_stamps(now, wall);
                 self.member.initiation_targets(peer, transmit.endpoint, now).unwrap_or_else(alone)
             }

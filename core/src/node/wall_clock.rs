@@ -41,10 +41,8 @@ pub(super) struct WallClock {
     heard: Option<(Instant, UnixTime)>,
     /// The server's last known time of an earlier run.
     kept_server_time: UnixTime,
-    /// Stamps of this run begin here.
-    base: UnixTime,
-    /// Initiations of this run.
-    initiations: u32,
+    /// Every stamp that was used is earlier.
+    floor: UnixTime,
     /// Stamps stay below this, which is in storage or on its way there.
     reserved: UnixTime,
     skew: Skew,
@@ -67,8 +65,7 @@ impl WallClock {
         Self {
             heard: None,
             kept_server_time: kept.server_time,
-            base: kept.stamp_floor,
-            initiations: 0,
+            floor: kept.stamp_floor,
             reserved: kept.stamp_floor,
             skew: Skew::Near,
         }
@@ -97,18 +94,22 @@ impl WallClock {
         }
     }
 
-    /// An initiation goes out.
-    pub(super) fn count_initiation(&mut self) {
-        self.initiations = self.initiations.saturating_add(1);
+    /// An initiation was stamped: the least stamp for the next one.
+    ///
+    /// It holds for all peers together, since the one that refuses an earlier stamp may be known to this node by another key
+    /// meanwhile.
+    pub(super) fn stamped(&mut self, now: Instant, wall: UnixTime) -> UnixTime {
+        self.floor = self.stamp(now, wall) + STAMP_STEP;
+        self.floor
     }
 
-    /// No stamp that was used is later.
-    pub(super) fn stamp(&self, now: Instant, wall: UnixTime) -> UnixTime {
-        self.time(now, wall).max(self.base + STAMP_STEP.saturating_mul(self.initiations))
+    fn stamp(&self, now: Instant, wall: UnixTime) -> UnixTime {
+        self.time(now, wall).max(self.floor)
     }
 
     fn ahead(&self, now: Instant, wall: UnixTime) -> (Duration, Duration) {
-        if self.time(now, wall) >= self.base { BY_TIME } else { BY_FLOOR }
+        let (step, _) = BY_FLOOR;
+        if since(self.floor, self.time(now, wall)) < step { BY_TIME } else { BY_FLOOR }
     }
 
     /// Whether the floor in storage is too near to stamps that are or will soon be used. The caller then calls
@@ -180,7 +181,7 @@ mod tests {
         for minute in 0..24 * 60 {
             let now = Instant::from_secs(minute * 60);
             let wall = REAL + Duration::from_secs(minute * 60);
-            clock.count_initiation();
+            clock.stamped(now, wall);
             if clock.wants_floor(now, wall) {
                 clock.reserve(now, wall);
                 writes += 1;
@@ -190,14 +191,20 @@ mod tests {
     }
 
     #[test]
+    fn stamps_go_on_where_the_clock_is_set_back() {
+        let mut clock = WallClock::new(KeptTime::default());
+        let stamped = clock.stamped(Instant::ZERO, REAL);
+        assert!(clock.stamped(Instant::ZERO, UnixTime::new(0, 0)) > stamped);
+    }
+
+    #[test]
     fn many_restarts_do_not_carry_the_floor_off() {
         let mut clock = WallClock::new(KeptTime::default());
         clock.reserve(Instant::ZERO, REAL);
         for _ in 0..100 {
             let before = clock.stamp(Instant::ZERO, REAL);
             clock = WallClock::new(clock.kept());
-            clock.count_initiation();
-            assert!(clock.stamp(Instant::ZERO, REAL) > before);
+            assert!(clock.stamped(Instant::ZERO, REAL) > before);
             clock.reserve(Instant::ZERO, REAL);
         }
         assert!(since(clock.kept().stamp_floor, REAL) < Duration::from_secs(3 * 3_600));
@@ -208,7 +215,7 @@ mod tests {
         let unset = UnixTime::default();
         let mut clock = WallClock::new(KeptTime { stamp_floor: REAL, server_time: unset });
         for _ in 0..100_000 {
-            clock.count_initiation();
+            clock.stamped(Instant::ZERO, unset);
             if clock.wants_floor(Instant::ZERO, unset) {
                 clock.reserve(Instant::ZERO, unset);
             }

@@ -10,4 +10,5 @@ mod reach;
 mod restart;
 mod rng;
 mod server;
+mod soak;
 mod world;

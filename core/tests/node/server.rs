@@ -299,6 +299,7 @@ impl Server {
                             let entry = entry.clone();
                             with_info(&entry, |info| write(channel, out, &info.into()));
                             self.changed(own);
+                            write(channel, out, &UpTo { revision: self.revision() }.into());
                             self.tell_change(own, None);
                         }
                         ClientRecord::Logout(_) => {
@@ -447,8 +448,10 @@ impl Server {
         self.each_registered(|server, connection_id, connection| {
             let Connection { channel: Some(channel), out, node, held, .. } = connection else { return };
             let whole = node.is_some_and(|node| server.nodes.get(&node).is_some_and(|e| e.delivery == Delivery::Whole));
-            if *node != Some(id) && Some(connection_id) != but && (whole || held.contains(&id)) {
-                server.write_peer(channel, out, id);
+            if Some(connection_id) != but && (whole || held.contains(&id)) {
+                if *node != Some(id) {
+                    server.write_peer(channel, out, id);
+                }
                 write(channel, out, &UpTo { revision }.into());
             }
         });

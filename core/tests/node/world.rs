@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use rand_core::Rng as _;
 use weft_core::{
     control::{JoinKey, MAX_FRAME, MAX_RECORD, record::Capacity},
     crypto::RustCrypto,
@@ -119,6 +120,9 @@ pub(crate) struct World {
     pub(crate) server: Server,
     pub(crate) hosts: BTreeMap<&'static str, Host>,
     flying: Vec<Flying>,
+    /// So many of a hundred datagrams are lost.
+    pub(crate) loss: u32,
+    chance: Rng,
     /// When each connection to the server was begun.
     pub(crate) connects: Vec<(Instant, &'static str)>,
     seed: u64,
@@ -134,6 +138,8 @@ impl World {
             server: Server::new(START),
             hosts: BTreeMap::new(),
             flying: Vec::new(),
+            loss: 0,
+            chance: Rng(99),
             connects: Vec::new(),
             seed: 1,
         }
@@ -350,7 +356,10 @@ impl World {
         let (due, flying) = core::mem::take(&mut self.flying).into_iter().partition(|flying| flying.at <= now);
         self.flying = flying;
         let due: Vec<Flying> = due;
-        for mut datagram in due.into_iter() {
+        for mut datagram in due {
+            if self.chance.next_u32() % 100 < self.loss {
+                continue;
+            }
             let Some(name) = self.hosts.iter().find(|(_, host)| host.running && host.address == datagram.to) else {
                 continue;
             };
