@@ -27,6 +27,7 @@ fn main() -> std::process::ExitCode {
         .test("a_port_in_use_is_refused_and_changes_nothing", NEEDS, a_port_in_use_is_refused)
         .test("the_port_and_the_mark_change_while_it_runs", NEEDS, the_port_and_the_mark_change)
         .test("down_wipes_sessions_and_up_begins_anew", NEEDS, down_and_up)
+        .test("padding_does_not_exceed_the_mtu", NEEDS, padding_does_not_exceed_the_mtu)
         .test("a_removed_peer_is_unreachable_at_once", NEEDS, a_removed_peer_is_unreachable)
         .test("no_peer_and_no_endpoint_are_answered_with_icmp", NEEDS, nowhere_is_answered_with_icmp)
         .test("a_routing_loop_ends", NEEDS, a_routing_loop_ends)
@@ -194,6 +195,28 @@ fn down_and_up() -> Result<()> {
     // A handshake by the keepalive alone: no session was left to send one in.
     wait::until("a new handshake", PATIENCE, || left.transfer(&right).is_ok_and(|(_, sent)| sent >= before + 148))?;
     left.ping_until_answered(right.inner()[0])
+}
+
+fn padding_does_not_exceed_the_mtu() -> Result<()> {
+    let mut lab = Lab::new()?;
+    let (a, b) = (lab.host("a")?, lab.host("b")?);
+    let (left, right) = (Device::start(&a, Weft, 51_820, 1)?, Device::start(&b, Weft, 51_821, 2)?);
+    connect(&left, &right, b.ipv4().into())?;
+    let inner = right.inner()[0];
+    left.ping_until_answered(inner)?;
+    // An inner packet of 1,300 bytes: padded to 1,312 with room, not at all where 1,300 is the MTU. With 32 bytes of
+    // header and tag.
+    for (mtu, datagram) in [("1420", 1_344), ("1300", 1_332)] {
+        a.ip(&format!("link set {} mtu {mtu}", left.name()))?;
+        wait::for_ok(&format!("a datagram of {datagram} bytes"), PATIENCE, || {
+            let (_, before) = left.transfer(&right)?;
+            a.run("ping", &["-c", "1", "-W", "5", "-s", "1272", &inner.to_string()])?;
+            let (_, after) = left.transfer(&right)?;
+            ensure!(after - before == datagram, "{} bytes", after - before);
+            Ok(())
+        })?;
+    }
+    Ok(())
 }
 
 fn a_removed_peer_is_unreachable() -> Result<()> {

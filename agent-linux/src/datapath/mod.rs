@@ -157,6 +157,11 @@ impl DataPath {
         self.sources.clear();
     }
 
+    /// Follows a change of the TUN device's MTU, as the device behind must too.
+    pub const fn set_mtu(&mut self, mtu: usize) {
+        self.outbound.set_mtu(mtu);
+    }
+
     /// What was dropped.
     pub const fn dropped(&self) -> &Dropped {
         &self.dropped

@@ -65,6 +65,11 @@ impl OutboundBatch {
         Self { buffer: vec![0; len].into_boxed_slice(), packets: Vec::with_capacity(BATCH_PACKETS), mtu }
     }
 
+    /// Follows a change of the MTU, between two batches.
+    pub(super) const fn set_mtu(&mut self, mtu: usize) {
+        self.mtu = mtu;
+    }
+
     /// Reads the next packet behind those that are there, and says where it lies. `None` where there is none.
     fn read(&mut self, tun: &TunDevice) -> io::Result<Option<Range<usize>>> {
         let start = self.end() + Outgoing::HEAD_ROOM;
@@ -232,4 +237,52 @@ fn equal_datagrams(packets: &[Packet], lens: &[usize]) -> Option<usize> {
         count += 1;
     }
     Some(count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::{HeapStorage, tables};
+    use rand_core::UnwrapErr;
+    use weft_core::{keys::NodeKey, wireguard::Device};
+
+    /// Packets behind one another with these lengths of their datagrams.
+    fn packets(lens: &[usize]) -> Vec<Packet> {
+        let mut device: Device<HeapStorage> = Device::new(tables(), &mut UnwrapErr(getrandom::SysRng));
+        let peer = device.add_peer(&NodeKey::from_bytes([7; 32])).unwrap();
+        let mut start = 0;
+        let packet = |&room: &usize| {
+            let packet = Packet { peer, start, room, inner_len: room - 32, ecn: Ecn::NotCapable };
+            start += room;
+            packet
+        };
+        lens.iter().map(packet).collect()
+    }
+
+    #[test]
+    fn one_send_takes_equal_datagrams_and_a_shorter_last_one() {
+        for (lens, expected) in [
+            ([96, 96, 96, 96].as_slice(), 4),
+            (&[96, 96, 64, 96], 3),
+            (&[96, 112, 96], 1),
+            (&[96, 64, 64], 2),
+            (&[96], 1),
+        ] {
+            assert_eq!(equal_datagrams(&packets(lens), lens), Some(expected), "{lens:?}");
+        }
+        assert_eq!(equal_datagrams(&[], &[]), None);
+    }
+
+    #[test]
+    fn a_packet_that_was_not_sealed_ends_a_send() {
+        assert_eq!(equal_datagrams(&packets(&[96, 96, 96]), &[96, 0, 96]), Some(1));
+        assert_eq!(equal_datagrams(&packets(&[96, 96, 96]), &[0, 96, 96]), Some(1));
+    }
+
+    #[test]
+    fn another_mark_ends_a_send() {
+        let mut packets = packets(&[96, 96, 96]);
+        packets[1].ecn = Ecn::Capable0;
+        assert_eq!(equal_datagrams(&packets, &[96, 96, 96]), Some(1));
+    }
 }

@@ -1,4 +1,4 @@
-//! What becomes of the network device: up, down, deleted, moved to another network namespace.
+//! What becomes of the network device: up, down, another MTU, deleted, moved to another network namespace.
 
 use std::{io, time::Duration};
 
@@ -6,59 +6,55 @@ use futures_util::StreamExt as _;
 use rtnetlink::{
     MulticastGroup,
     packet_core::{NetlinkMessage, NetlinkPayload},
-    packet_route::RouteNetlinkMessage,
+    packet_route::{RouteNetlinkMessage, link::LinkAttribute},
 };
-use tokio::{sync::mpsc, task::JoinHandle};
+use tokio::{sync::watch, task::JoinHandle};
 
 /// How often a device is looked at that lives in another namespace, where no event of it is heard.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Tells when the state of one device may have changed; the state itself is asked of the device.
+/// Tells when the state of one device may have changed. Whether it is up is asked of the device itself.
 #[derive(Debug)]
 pub(super) struct LinkMonitor {
-    events: mpsc::Receiver<Event>,
-    elsewhere: bool,
+    state: watch::Receiver<State>,
     task: JoinHandle<()>,
 }
 
-#[derive(Debug)]
-enum Event {
-    Changed,
+/// What the last event said.
+#[derive(Clone, Copy, Debug, Default)]
+struct State {
+    mtu: Option<u32>,
     /// Deleted, or moved to another namespace, which looks the same.
-    Left,
+    left: bool,
 }
 
 impl LinkMonitor {
     /// Watches the device with interface number `index` in this network namespace. Call it inside a tokio runtime.
     pub(super) fn new(index: u32) -> io::Result<Self> {
         let (connection, _handle, mut messages) = rtnetlink::new_multicast_connection(&[MulticastGroup::Link])?;
-        // Where one event waits to be looked at, another says nothing new.
-        let (sender, events) = mpsc::channel(1);
+        let (sender, state) = watch::channel(State::default());
         let connection = tokio::spawn(connection);
         let task = tokio::spawn(async move {
             while let Some((message, _)) = messages.next().await {
-                match event(&message, index) {
-                    Some(Event::Left) if sender.send(Event::Left).await.is_err() => break,
-                    Some(Event::Changed) => drop(sender.try_send(Event::Changed)),
-                    _ => {}
-                }
+                sender.send_if_modified(|state| follow(state, &message, index));
             }
             connection.abort();
         });
-        Ok(Self { events, elsewhere: false, task })
+        Ok(Self { state, task })
     }
 
     /// Waits until the device may have changed. Loses nothing where it is dropped.
     pub(super) async fn changed(&mut self) {
-        if self.elsewhere {
+        let left = self.state.borrow().left;
+        // Without events, looking is what is left.
+        if left || self.state.changed().await.is_err() {
             tokio::time::sleep(LOOK_INTERVAL).await;
-            return;
         }
-        match self.events.recv().await {
-            Some(Event::Changed) => {}
-            // Without events, looking is what is left.
-            Some(Event::Left) | None => self.elsewhere = true,
-        }
+    }
+
+    /// The MTU in bytes, as the last event told it.
+    pub(super) fn mtu(&self) -> Option<u32> {
+        self.state.borrow().mtu
     }
 }
 
@@ -68,16 +64,23 @@ impl Drop for LinkMonitor {
     }
 }
 
-fn event(message: &NetlinkMessage<RouteNetlinkMessage>, index: u32) -> Option<Event> {
+/// Takes an event in; false where it is none of this device.
+fn follow(state: &mut State, message: &NetlinkMessage<RouteNetlinkMessage>, index: u32) -> bool {
     match &message.payload {
         NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) if link.header.index == index => {
-            Some(Event::Changed)
+            let mtu = link.attributes.iter().find_map(|attribute| match attribute {
+                LinkAttribute::Mtu(mtu) => Some(*mtu),
+                _ => None,
+            });
+            state.mtu = mtu.or(state.mtu);
+            true
         }
         NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(link)) if link.header.index == index => {
-            Some(Event::Left)
+            state.left = true;
+            true
         }
-        // The kernel dropped events: one of them may have been ours.
-        NetlinkPayload::Overrun(_) => Some(Event::Changed),
-        _ => None,
+        // The kernel dropped events: one of them may have been of this device.
+        NetlinkPayload::Overrun(_) => true,
+        _ => false,
     }
 }

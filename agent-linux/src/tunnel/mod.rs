@@ -32,7 +32,7 @@ use crate::{
     udp::UdpSockets,
 };
 
-/// Inner MTU in bytes: 1,500 less the 80 that WireGuard over IPv6 adds.
+/// The inner MTU in bytes that a new device has: 1,500 less the 80 that WireGuard over IPv6 adds.
 const MTU: u16 = 1_420;
 
 /// The command line of `weft tunnel`.
@@ -182,8 +182,13 @@ impl Tunnel {
         }
     }
 
-    /// Goes up or down with the device.
+    /// Goes up or down with the device, and follows its MTU.
     fn follow_link(&mut self) -> io::Result<()> {
+        if let Some(mtu) = self.link.mtu() {
+            let mtu = usize::try_from(mtu).unwrap_or(usize::MAX);
+            self.wireguard.0.set_mtu(mtu);
+            self.path.set_mtu(mtu);
+        }
         let up = self.path.tun().is_up()?;
         if up == self.up {
             return Ok(());
