@@ -1,7 +1,7 @@
 //! A large transfer by TCP, both ways at once, compared byte for byte.
 
 use std::{
-    io::{Read, Write},
+    io::{ErrorKind, Read, Write},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     sync::Arc,
     time::Duration,
@@ -42,10 +42,12 @@ fn exchange(mut stream: TcpStream, sent: Arc<[u8]>, expected: &[u8]) -> Result<(
     });
     let (mut buffer, mut done) = (vec![0; 1 << 16], 0);
     loop {
-        let read = stream.read(&mut buffer).with_context(|| format!("after {done} bytes"))?;
-        if read == 0 {
-            break;
-        }
+        let read = match stream.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(read) => read,
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error).with_context(|| format!("after {done} bytes")),
+        };
         ensure!(
             expected.get(done..done + read) == buffer.get(..read),
             "what arrived differs from what was sent, in the {read} bytes after the first {done}"
