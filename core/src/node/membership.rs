@@ -224,7 +224,12 @@ impl<S: NodeStorage, C: Crypto> Member<S, C> {
     fn self_changed(&mut self, info: &SelfInfo<'_>, now: Instant, wall: UnixTime, rng: &mut dyn CryptoRng) {
         let network = self.identity.as_ref().map_or(NetworkId::UNKNOWN, |identity| identity.network);
         self.confirm_key(&info.node_key, now);
+        let whole_before = self.netmap.own().is_some_and(|own| own.delivery() == Delivery::Whole);
         self.netmap.set_own(SelfRecord::new(network, info));
+        if whole_before && info.delivery == Delivery::OnDemand {
+            // The network outgrew this node: from here on the server knows of the peers that it names.
+            self.outbox.held_from = Some(0);
+        }
         self.events.self_changed = true;
         self.keep_netmap_soon(now);
         self.check_own_key(now, wall, rng);

@@ -39,6 +39,18 @@ fn a_small_node_holds_nobody_until_it_sends() {
 }
 
 #[test]
+fn a_node_that_the_network_outgrew_keeps_hearing_of_the_peers_it_has() {
+    let mut world = World::joined(&["a", "b", "c"]);
+    let (a, b) = (world.server.id_of("a"), world.server.id_of("b"));
+    world.server.deliver_on_demand(a);
+    world.run(SECOND);
+    world.server.rename(b, "store");
+    world.run(SECOND);
+    assert_eq!(world.node("a").netmap().by_id(b).unwrap().name(), "store");
+    assert_eq!(world.node("a").netmap().revision(), Some(world.server.revision()));
+}
+
+#[test]
 fn one_that_is_not_in_use_makes_room_for_the_one_that_is_wanted() {
     let mut world = world();
     for peer in ["a", "b", "c", "d", "e", "a"] {

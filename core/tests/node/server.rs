@@ -476,6 +476,12 @@ impl Server {
         self.tell_change(id, None);
     }
 
+    /// The network outgrew a node.
+    pub(crate) fn deliver_on_demand(&mut self, id: NodeId) {
+        self.nodes.get_mut(&id).unwrap().delivery = Delivery::OnDemand;
+        self.tell_self(id);
+    }
+
     pub(crate) fn expire(&mut self, id: NodeId, at: UnixTime) {
         self.nodes.get_mut(&id).unwrap().expiry = Some(at);
         self.changed(id);
