@@ -82,7 +82,8 @@ fn show(options: &Options) -> Result<()> {
         let key = mesh.join_key(&[])?;
         typed("control", "weft-control --data control key create --user ada");
         println!("{}", indent(&key));
-        typed(node.name(), &format!("weft up --join {}...", key.get(..12).unwrap_or(&key)));
+        let shown = key.get(..12).unwrap_or(&key);
+        typed(node.name(), &format!("weft up --hostname {} --join {shown}...", node.name()));
         node.join(&key)?;
         weft(node, &["ip"])?;
     }
@@ -167,8 +168,10 @@ fn shell(node: &Node) -> Result<()> {
             .chain(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())),
     )?;
     // How the last command of the shell went is no matter of the demo.
-    let mut shell = node.host.command(program);
-    shell.env("PATH", path).env("PS1", "laptop$ ").env("WEFT_SOCKET", node.socket());
+    // The prompts of most shells show the host's name, so it has one of its own.
+    let mut shell = node.host.command("unshare");
+    shell.args(["--uts", "sh", "-c", "hostname \"$0\"; exec \"$@\"", node.name()]).arg(program);
+    shell.env("PATH", path).env("WEFT_SOCKET", node.socket());
     shell.status().context("cannot start a shell")?;
     Ok(())
 }
