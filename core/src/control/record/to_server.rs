@@ -113,7 +113,7 @@ pub struct Watch<'a> {
 /// For each peer added the server answers with a [`PeerUpsert`](super::Peer), or a
 /// [`PeerRemove`](super::PeerRemove) where it is gone or not to be reached any more, or with nothing where it did
 /// not change after `since`. Changes to a held peer follow as they happen. After the last `Held` of the set that a node
-/// names when a connection begins, and not before, the server sends the first [`UpTo`](super::UpTo).
+/// names when a connection or this kind of delivery begins, and not before, the server sends the first [`UpTo`](super::UpTo).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Encode, Decode)]
 #[cbor(map)]
 pub struct Held<'a> {
