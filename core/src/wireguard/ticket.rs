@@ -402,6 +402,14 @@ impl HandshakeTicket {
         self.peer
     }
 
+    /// Whose initiation it claims to be, from the first step on; not proven before it is committed.
+    pub fn claimed_initiator(&self) -> Option<NodeKey> {
+        match &self.computation {
+            Computation::Received { consume, .. } => consume.initiator(),
+            _ => None,
+        }
+    }
+
     /// Computes on; at most one Diffie-Hellman.
     pub fn step<C: Crypto>(&mut self) -> TicketProgress {
         match self.advance::<C>() {

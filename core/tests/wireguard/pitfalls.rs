@@ -153,7 +153,9 @@ fn sessions_that_are_never_confirmed_do_not_keep_an_old_one_alive() {
         world.run_secs(100);
         world.nodes[0].device.initiate(peer, world.now).unwrap();
         world.poll(0);
-        world.run(Duration::from_millis(15));
+        world.run(Duration::from_millis(25));
+        let confirmed = world.keepalives(0).last().map(|sent| world.now.saturating_since(sent.at));
+        assert_eq!(confirmed, Some(Duration::from_millis(5)));
         world.clear_wire();
     }
     assert_eq!(world.nodes[1].device.begin_open(index, world.now).unwrap_err(), DropReason::UnknownIndex);

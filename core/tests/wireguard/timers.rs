@@ -70,17 +70,33 @@ fn the_initiator_asks_at_165_s_when_it_receives_and_once_only() {
     world.send(1, 0, b"now");
     world.run(delay);
     assert_eq!(world.sent(0, MessageKind::Initiation).len(), 1);
-    // The answers are lost. What comes in is no reason to ask again; only the retransmission of the first is.
+    // The answers are lost. What comes in later is no reason to ask again, and gives the series no more time.
     world.clear_wire();
-    world.unplugged = vec![world.nodes[0].address];
-    for _ in 0..4 {
+    for _ in 0..10 {
         world.unplugged.clear();
         world.send(1, 0, b"more");
         world.run(delay);
         world.unplugged = vec![world.nodes[0].address];
         world.run_secs(1);
     }
-    assert_eq!(world.sent(0, MessageKind::Initiation).len(), 1);
+    assert!(world.nodes[0].inbox.len() > 10);
+    world.run_secs(100);
+    let gave_up = world.nodes[0].events_of(|event| matches!(event, Event::GaveUp(_)));
+    assert_eq!(gave_up[0], world.sent(0, MessageKind::Initiation)[0].at + Duration::from_secs(90));
+}
+
+#[test]
+fn the_responder_does_not_ask_when_it_receives_either() {
+    let mut world = World::pair(22);
+    world.establish(0, 1);
+    world.run_secs(166);
+    world.forget();
+    world.send(0, 1, b"data");
+    let data = world.last_sent(0, MessageKind::Data);
+    world.clear_wire();
+    world.receive(1, data.from, &data.bytes);
+    assert_eq!(world.nodes[1].payloads(), [b"data"]);
+    assert_eq!(world.sent(1, MessageKind::Initiation).len(), 0);
 }
 
 #[test]
@@ -302,6 +318,24 @@ fn a_persistent_keepalive_counts_from_the_last_packet_either_way() {
     world.forget();
     chat(&mut world, 50);
     assert_eq!(world.keepalives(0).len(), 0);
+}
+
+#[test]
+fn data_that_only_goes_out_puts_a_persistent_keepalive_off_too() {
+    let mut world = World::pair(23);
+    world.establish(0, 1);
+    let (peer, now) = (world.peer(0, 1), world.now);
+    world.nodes[0].device.set_persistent_keepalive(peer, Some(Duration::from_secs(5)), now);
+    world.run_secs(11);
+    world.forget();
+    for _ in 0..4 {
+        world.send(0, 1, b"data");
+        world.clear_wire();
+        world.run_secs(3);
+    }
+    assert_eq!(world.keepalives(0).len(), 0);
+    world.run_secs(2);
+    assert_eq!(world.keepalives(0).len(), 1);
 }
 
 #[test]

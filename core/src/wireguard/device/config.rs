@@ -134,7 +134,7 @@ impl<S: Storage> Device<S> {
     }
 
     /// Sets from how many handshake messages a second, after a burst, the device counts as loaded and demands
-    /// cookies. Default 100 and 100. A response and an initiation cost up to five Diffie-Hellmans each.
+    /// cookies. Default 100 and 100. An initiation costs up to five Diffie-Hellmans, a response two.
     pub fn set_load_limit(&mut self, per_second: u32, burst: u32) {
         self.load = LoadDetector::new(per_second, burst);
     }

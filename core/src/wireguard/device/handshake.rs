@@ -4,7 +4,6 @@ use core::net::SocketAddr;
 
 use super::{Device, Event, Transmit, TransmitKind};
 use crate::crypto::Crypto;
-use crate::keys::NodeKey;
 use crate::time::{Instant, UnixTime};
 use crate::wireguard::constants::INITIATION_INTERVAL;
 use crate::wireguard::counters::DropReason;
@@ -374,14 +373,6 @@ impl<S: Storage> Device<S> {
         active.timers.any_authenticated_packet_sent(now);
         active.timers.any_authenticated_packet_traversal(now, known.persistent_keepalive());
         self.active.reschedule(slot);
-    }
-
-    /// Whose initiation a ticket claims to read, before it is proven.
-    pub fn claimed_initiator(ticket: &HandshakeTicket) -> Option<NodeKey> {
-        match &ticket.computation {
-            Computation::Received { consume, .. } => consume.initiator(),
-            _ => None,
-        }
     }
 }
 
