@@ -1,7 +1,12 @@
 //! Writes the node's files while the node goes on: off the data path, one at a time, the newest content only, and
 //! again where the disk was full.
 
-use std::{rc::Rc, sync::Arc, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::sync::{Notify, watch};
 use zeroize::Zeroizing;
@@ -33,6 +38,10 @@ impl Pending {
         pending
     }
 
+    fn has(&self, file: File) -> bool {
+        self.files.iter().zip(File::ALL).any(|(change, each)| each == file && change.is_some())
+    }
+
     fn is_empty(&self) -> bool {
         self.files.iter().all(Option::is_none) && self.prefs.is_none()
     }
@@ -50,24 +59,38 @@ impl Pending {
 #[derive(Debug)]
 pub(super) struct Keeper {
     shared: Rc<Shared>,
-    /// `Some(Ok)` is all written, `Some(Err)` the sentence of the last failure, `None` under way.
-    progress: watch::Receiver<Option<Result<(), String>>>,
+    progress: watch::Receiver<Progress>,
     writer: tokio::task::JoinHandle<()>,
 }
 
 #[derive(Debug, Default)]
 struct Shared {
-    pending: std::cell::RefCell<Pending>,
+    pending: RefCell<Pending>,
+    /// How many changes were asked for.
+    asked: Cell<u64>,
+    /// The number of the last change of the identity.
+    identity_asked: Cell<u64>,
     wake: Notify,
     /// An attempt has ended.
     told: Notify,
+}
+
+/// How the last attempt to write ended.
+#[derive(Clone, Debug, Default)]
+struct Progress {
+    /// How many changes had been asked for when it began.
+    asked: u64,
+    /// Changes of the identity up to this number are on the disk.
+    identity: u64,
+    /// The sentence of its failure.
+    failure: Option<String>,
 }
 
 impl Keeper {
     /// Starts to write into `directory`. Has to run inside a `LocalSet`.
     pub(super) fn start(directory: Arc<StateDirectory>) -> Self {
         let shared = Rc::new(Shared::default());
-        let (tell, progress) = watch::channel(Some(Ok(())));
+        let (tell, progress) = watch::channel(Progress::default());
         let writer = tokio::task::spawn_local(write_all(Rc::clone(&shared), directory, tell));
         Self { shared, progress, writer }
     }
@@ -88,17 +111,21 @@ impl Keeper {
     fn change(&self, change: Pending) {
         let mut pending = self.shared.pending.borrow_mut();
         *pending = change.or_older(std::mem::take(&mut pending));
+        self.shared.asked.set(self.shared.asked.get() + 1);
+        if pending.has(File::Identity) {
+            self.shared.identity_asked.set(self.shared.asked.get());
+        }
         self.shared.wake.notify_one();
     }
 
-    /// The sentence of the last failure; none where everything is written or under way for the first time.
+    /// The sentence of the last attempt's failure.
     pub(super) fn failure(&self) -> Option<String> {
-        self.progress.borrow().as_ref().and_then(|result| result.as_ref().err().cloned())
+        self.progress.borrow().failure.clone()
     }
 
-    /// Whether everything is on the disk.
-    pub(super) fn is_idle(&self) -> bool {
-        self.shared.pending.borrow().is_empty() && matches!(*self.progress.borrow(), Some(Ok(())))
+    /// Whether the last identity is on the disk, whatever became of the rest.
+    pub(super) fn has_identity(&self) -> bool {
+        self.progress.borrow().identity >= self.shared.identity_asked.get()
     }
 
     /// Waits until an attempt to write has ended, well or badly, since the last time. Loses nothing where it is dropped.
@@ -106,23 +133,16 @@ impl Keeper {
         self.shared.told.notified().await;
     }
 
-    /// Waits until everything is on the disk, or the first attempt has failed.
+    /// Waits until everything that was asked for is on the disk, or an attempt at it has failed.
     ///
     /// # Errors
     /// The sentence of the failure. The attempts go on.
     pub(super) async fn flush(&self) -> Result<(), String> {
+        let asked = self.shared.asked.get();
         let mut progress = self.progress.clone();
-        loop {
-            // Whatever was asked for before this call is either pending or told by `progress`.
-            let idle = self.shared.pending.borrow().is_empty();
-            match &*progress.borrow_and_update() {
-                Some(Ok(())) if idle => return Ok(()),
-                Some(Err(sentence)) => return Err(sentence.clone()),
-                Some(Ok(())) | None => {}
-            }
-            if progress.changed().await.is_err() {
-                return Err("the state cannot be saved any more".into());
-            }
+        match progress.wait_for(|progress| progress.asked >= asked).await {
+            Ok(progress) => progress.failure.clone().map_or(Ok(()), Err),
+            Err(_) => Err("the state cannot be saved any more".into()),
         }
     }
 }
@@ -133,33 +153,27 @@ impl Drop for Keeper {
     }
 }
 
-async fn write_all(
-    shared: Rc<Shared>,
-    directory: Arc<StateDirectory>,
-    tell: watch::Sender<Option<Result<(), String>>>,
-) {
-    let mut failing = false;
+async fn write_all(shared: Rc<Shared>, directory: Arc<StateDirectory>, tell: watch::Sender<Progress>) {
     loop {
-        let pending = shared.pending.take();
+        let (pending, asked) = (shared.pending.take(), shared.asked.get());
         if pending.is_empty() {
             shared.wake.notified().await;
             continue;
         }
-        if !failing {
-            tell.send_replace(None);
-        }
         let directory = Arc::clone(&directory);
         let written = tokio::task::spawn_blocking(move || write(&directory, pending)).await;
         let Ok((left, result)) = written else { return };
+        let identity = if left.has(File::Identity) { tell.borrow().identity } else { asked };
         let newer = shared.pending.take();
         *shared.pending.borrow_mut() = newer.or_older(left);
-        failing = result.is_err();
-        tell.send_replace(Some(result.map_err(|error| {
+        let failure = result.err().map(|error| {
             tracing::warn!("{error}");
             format!("{error}; weft tries again every {} seconds", RETRY.as_secs())
-        })));
+        });
+        let failed = failure.is_some();
+        tell.send_replace(Progress { asked, identity, failure });
         shared.told.notify_one();
-        if failing {
+        if failed {
             // Whoever asks for something new has a reason to believe in the disk.
             let _ = tokio::time::timeout(RETRY, shared.wake.notified()).await;
         }
@@ -240,10 +254,25 @@ mod tests {
             keeper.save(File::Identity, vec![1]);
             assert!(keeper.flush().await.unwrap_err().contains("tries again"));
             assert!(keeper.failure().is_some());
-            keeper.save(File::Identity, vec![2]);
+            assert!(!keeper.has_identity());
             fs::remove_dir(&obstacle).unwrap();
             let mut progress = keeper.progress.clone();
-            progress.wait_for(|progress| matches!(progress, Some(Ok(())))).await.unwrap();
+            progress.wait_for(|progress| progress.failure.is_none()).await.unwrap();
+            assert_eq!(directory.load(File::Identity).unwrap().unwrap().as_slice(), [1]);
+            fs::create_dir(&obstacle).unwrap();
+            keeper.save(File::Identity, vec![2]);
+            assert!(keeper.flush().await.is_err(), "an earlier success is no answer");
+            fs::remove_dir(&obstacle).unwrap();
+            keeper.save(File::Netmap, vec![]);
+            keeper.flush().await.expect("an earlier failure is no answer");
+            fs::create_dir(temporary.path().join("netmap.new")).unwrap();
+            keeper.save(File::Identity, vec![3]);
+            keeper.save(File::Netmap, vec![]);
+            assert!(keeper.flush().await.is_err());
+            assert!(keeper.has_identity(), "a netmap that cannot be kept does not hold up a new key");
+            fs::remove_dir(temporary.path().join("netmap.new")).unwrap();
+            keeper.save(File::Identity, vec![2]);
+            keeper.flush().await.unwrap();
             assert_eq!(directory.load(File::Identity).unwrap().unwrap().as_slice(), [2]);
             assert_eq!(keeper.failure(), None);
         });

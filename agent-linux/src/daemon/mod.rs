@@ -381,12 +381,13 @@ impl Daemon {
         }
     }
 
-    /// Everything asked for so far is on the disk.
+    /// An attempt to write has ended.
     fn kept(&mut self) {
         match self.keeper.failure() {
-            None if self.keeper.is_idle() => self.node.identity_kept(),
-            None => {}
-            Some(sentence) => self.refuse_ups(&Refusal::new(RefusalKind::Host, sentence)),
+            _ if self.keeper.has_identity() => self.node.identity_kept(),
+            // Without a place for its secrets a machine joins no mesh; one that is in it goes on.
+            Some(sentence) if !self.is_member() => self.refuse_ups(&Refusal::new(RefusalKind::Host, sentence)),
+            None | Some(_) => {}
         }
     }
 

@@ -94,9 +94,6 @@ impl Daemon {
         match self.begin_up(up) {
             Ok((kept_serves_at, notices)) => {
                 self.waiting.ups.push(WaitingUp { reply, kept_serves_at, notices });
-                if self.keeper.is_idle() {
-                    self.kept();
-                }
                 self.answer_ups();
             }
             Err(refusal) => _ = reply.send(Reply::Error(refusal)),
@@ -146,7 +143,7 @@ impl Daemon {
     }
 
     /// Whether the server took this machine in, as far as is known.
-    fn is_member(&self) -> bool {
+    pub(super) fn is_member(&self) -> bool {
         self.node.netmap().own().is_some()
     }
 
@@ -345,13 +342,13 @@ fn refusal(kind: RefusalKind, sentence: impl Into<String>) -> Reply {
 }
 
 /// Answers once what was changed is on the disk.
-fn reply_when_kept(keeper: &Rc<super::Keeper>, reply: oneshot::Sender<Reply>, notices: Vec<String>) {
+fn reply_when_kept(keeper: &Rc<super::Keeper>, reply: oneshot::Sender<Reply>, mut notices: Vec<String>) {
     let keeper = Rc::clone(keeper);
     tokio::task::spawn_local(async move {
-        let answer = match keeper.flush().await {
-            Ok(()) => Reply::Done { notices },
-            Err(sentence) => refusal(RefusalKind::Host, sentence),
-        };
-        let _ = reply.send(answer);
+        if let Err(sentence) = keeper.flush().await {
+            let sentence = format!("done, but not for the next start of the daemon: {sentence}");
+            notices.push(sentence);
+        }
+        let _ = reply.send(Reply::Done { notices });
     });
 }
