@@ -140,10 +140,10 @@ impl<W: Window, A: Slots<ActivePeer<W>>> ActivePeers<A, W> {
         Some(slot)
     }
 
-    /// Gives a slot back. Its sessions must have been ended and its staged packets dropped.
+    /// Gives a slot back that is taken. Its sessions must have been ended and its staged packets dropped.
     pub(crate) fn release(&mut self, slot: u32) {
         self.queue.set(&mut self.slots, slot, None);
-        let Some(peer) = self.slots.get_mut(slot as usize) else { return };
+        let Some(peer) = self.slots.get_mut(slot as usize).filter(|peer| peer.owner != NONE) else { return };
         // Field by field, since the sessions are large and already wiped.
         peer.sent_initiation = None;
         peer.cookie = CookieMaker::new();

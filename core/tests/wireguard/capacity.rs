@@ -59,6 +59,30 @@ fn the_peer_that_is_idle_for_longest_makes_room_for_a_packet_of_our_own() {
 }
 
 #[test]
+fn all_peers_can_be_deactivated_and_their_slots_are_given_back_once() {
+    let mut world = hub(9, 3, 4);
+    world.establish(0, 1);
+    world.establish(0, 2);
+    let (first, second) = (world.peer(0, 1), world.peer(0, 2));
+    world.nodes[0].device.remove_peer(first);
+    for _ in 0..2 {
+        world.nodes[0].device.deactivate_all();
+        assert_eq!(world.nodes[0].device.peer_counts(), (3, 0));
+        assert_eq!(world.nodes[0].device.poll_timeout(), None);
+    }
+    assert_eq!(world.nodes[0].device.peer(second, world.now).unwrap().state, PeerState::Idle);
+    world.forget();
+    world.run_secs(6);
+    for other in [2, 3, 4] {
+        world.send(0, other, b"a slot for each");
+    }
+    world.run_secs(1);
+    for other in [2, 3, 4] {
+        assert_eq!(world.nodes[other].payloads(), [b"a slot for each"]);
+    }
+}
+
+#[test]
 fn nobody_makes_room_for_a_stranger_or_a_forgery() {
     let mut world = hub(3, 1, 2);
     world.establish(0, 1);
