@@ -14,3 +14,4 @@ mod sessions;
 mod sizes;
 mod tickets;
 mod timers;
+mod wire;
