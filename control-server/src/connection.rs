@@ -263,17 +263,19 @@ impl Connection {
             self.stream.write_all(rest).await?;
             self.stream.shutdown().await?;
             // Closing with unread bytes would reset the connection, and the node would lose the last words.
-            let mut drain = [0; READ_SIZE];
-            while self.stream.readable().await.is_ok() {
-                match self.stream.try_read(&mut drain) {
-                    Ok(1..) => {}
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                    _ => break,
-                }
-            }
+            while self.stream.readable().await.is_ok() && self.discard() {}
             io::Result::Ok(())
         })
         .await;
+    }
+
+    /// Takes what the socket has and throws it away; false at its end.
+    fn discard(&self) -> bool {
+        let mut buffer = [0; READ_SIZE];
+        match self.stream.try_read(&mut buffer) {
+            Ok(len) => len > 0,
+            Err(error) => error.kind() == io::ErrorKind::WouldBlock,
+        }
     }
 
     /// When [`check_time`](Self::check_time) has to be called next.

@@ -8,7 +8,7 @@
 //! | [`directory`] | commits changes, then tells the network |
 //! | [`network`] | the network in memory: who is there, connected, watched |
 //! | [`mailbox`] | what waits to be told to one connected node |
-//! | `connection`, `session` | one connected node: its byte stream, and what it says and is told |
+//! | `connection`, `session`, `asked` | one connected node: its byte stream, and what it says and is told |
 //! | [`admission`] | how many connections there may be that have not proven who they are |
 //! | [`server`] | the port: HTTP, the upgrade, housekeeping, shutting down |
 //! | [`admin`] | what an administrator can ask for, over a socket or without a server |
@@ -19,6 +19,7 @@
 pub mod address;
 pub mod admin;
 pub mod admission;
+mod asked;
 pub mod cli;
 mod connection;
 pub mod directory;

@@ -302,6 +302,9 @@ impl Network {
     fn change(&mut self, node: Node) {
         let id = node.id;
         let told = self.nodes.get(&id).is_none_or(|entry| entry.node.revision != node.revision);
+        if !self.nodes.contains_key(&id) {
+            tracing::info!("{} joined", node.name);
+        }
         self.put(node);
         if !told {
             return;
@@ -368,6 +371,7 @@ impl Network {
     /// Removes a node and returns its sessions.
     fn remove(&mut self, id: NodeId, revision: u64) -> Vec<Arc<Mailbox>> {
         let Some(entry) = self.nodes.remove(&id) else { return Vec::new() };
+        tracing::info!("{} was removed", entry.node.name);
         self.forget(&entry.node);
         self.changes.insert(revision, Change::Remove(id));
         self.removed.insert(id, revision);

@@ -65,6 +65,9 @@ pub enum Refusal {
     /// Not a tag.
     #[error("`{0}` is not a tag: a tag looks like `tag:server`, in lower-case letters, digits and hyphens")]
     BadTag(String),
+    /// More tags than fit into a record.
+    #[error("these are too many tags for one node: use fewer or shorter ones (about 500 characters together)")]
+    TooManyTags,
     /// Not a time span.
     #[error("`{0}` is not a time span: write it like `30m`, `24h` or `90d`")]
     BadDuration(String),

@@ -14,8 +14,8 @@ use weft_core::{
     control::{
         ClientRecord, Delivery, InstanceId, JoinSecret, NodeId, Revision, ServerRecord,
         record::{
-            self, Address, Capacity, Endpoint, Health, List, LookupResult, PeerRemove, PeerStatus, Ping, Registered,
-            ServerNext, SnapshotBegin, SnapshotEnd, Text, UpTo,
+            self, Capacity, Endpoint, Health, List, LookupResult, PeerRemove, PeerStatus, Ping, Registered, ServerNext,
+            SnapshotBegin, SnapshotEnd, Text, UpTo,
         },
     },
     crypto::{Crypto, RustCrypto},
@@ -23,6 +23,7 @@ use weft_core::{
 };
 
 use crate::{
+    asked::{Asked, Sought},
     connection::{Connection, End, sleep_until},
     directory::Directory,
     mailbox::{Inbox, Mailbox},
@@ -150,6 +151,8 @@ struct Session {
     watched: BTreeSet<NodeId>,
     held: BTreeSet<NodeId>,
     inbox: Inbox,
+    /// Whether the node was told last that another machine runs with its identity.
+    told_cloned: bool,
     challenge: Option<Monotonic>,
 }
 
@@ -209,6 +212,7 @@ impl Session {
             watched: BTreeSet::new(),
             held: BTreeSet::new(),
             inbox,
+            told_cloned: false,
             challenge: None,
         }
     }
@@ -226,6 +230,7 @@ impl Session {
             self.fill();
             self.connection.write()?;
             if self.connection.has_room() && self.has_work() {
+                tokio::task::yield_now().await;
                 continue;
             }
             // Who does not take what it asked for is not asked what else it wants.
@@ -311,7 +316,9 @@ impl Session {
         if std::mem::take(&mut self.inbox.server_keys) {
             self.tell_server_keys();
         }
-        if let Some(cloned) = self.inbox.cloned.take() {
+        if let Some(cloned) = self.inbox.cloned.take()
+            && cloned != std::mem::replace(&mut self.told_cloned, cloned)
+        {
             let sentence = Text::cut(if cloned { CLONED } else { "" });
             self.connection.send(&ServerRecord::Health(Health { subject: Health::CLONE, sentence }));
         }
@@ -563,56 +570,8 @@ impl Session {
 /// Whether an endpoint can be one of a node's on a network.
 fn is_reachable(endpoint: SocketAddr) -> bool {
     let address = endpoint.ip();
-    endpoint.port() != 0 && !address.is_unspecified() && !address.is_loopback() && !address.is_multicast()
-}
-
-/// What a record asks for, out of the buffer that it came in.
-enum Asked {
-    Nothing,
-    Pong(u32),
-    Endpoints(Vec<SocketAddr>),
-    Lookup(u32, Option<Sought>),
-    Watch { add: Vec<NodeId>, remove: Vec<NodeId> },
-    Held { add: Vec<NodeId>, remove: Vec<NodeId>, since: Option<Revision>, more: bool },
-    Renew(record::RenewNodeKey),
-    LogOut,
-}
-
-/// A peer that is sought.
-enum Sought {
-    Address(IpAddr),
-    NodeKey(NodeKey),
-    Name(String),
-}
-
-impl From<ClientRecord<'_>> for Asked {
-    fn from(record: ClientRecord<'_>) -> Self {
-        match record {
-            ClientRecord::Ping(_) | ClientRecord::Register(_) => Self::Nothing,
-            ClientRecord::Pong(pong) => Self::Pong(pong.token),
-            ClientRecord::Endpoints(endpoints) => {
-                Self::Endpoints(endpoints.local.iter().map(|endpoint| endpoint.0).collect())
-            }
-            ClientRecord::Lookup(lookup) => {
-                let sought = match (lookup.address, lookup.node_key, lookup.name) {
-                    (Some(Address(address)), None, None) => Some(Sought::Address(address)),
-                    (None, Some(key), None) => Some(Sought::NodeKey(key)),
-                    (None, None, Some(name)) => Some(Sought::Name(name.as_str().to_ascii_lowercase())),
-                    _ => None,
-                };
-                Self::Lookup(lookup.request, sought)
-            }
-            ClientRecord::Watch(watch) => {
-                Self::Watch { add: watch.add.iter().collect(), remove: watch.remove.iter().collect() }
-            }
-            ClientRecord::Held(held) => Self::Held {
-                add: held.add.iter().collect(),
-                remove: held.remove.iter().collect(),
-                since: held.since,
-                more: held.more,
-            },
-            ClientRecord::RenewNodeKey(renew) => Self::Renew(renew),
-            ClientRecord::Logout(_) => Self::LogOut,
-        }
-    }
+    // Scope ids do not travel, and without one a link-local address names nobody.
+    let link_local = matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
+    let special = address.is_unspecified() || address.is_loopback() || address.is_multicast() || link_local;
+    endpoint.port() != 0 && !special
 }

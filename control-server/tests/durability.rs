@@ -239,6 +239,7 @@ async fn a_rotated_key_is_announced_followed_and_the_old_one_retired() {
 }
 
 #[test]
+#[expect(clippy::print_stderr, reason = "a test that does not run says why")]
 fn a_full_disk_is_said_loses_nothing_and_the_server_goes_on_when_there_is_space() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path();

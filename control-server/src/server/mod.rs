@@ -10,7 +10,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     task::{JoinHandle, JoinSet},
 };
-use weft_core::control::ServerAddress;
+use weft_core::control::{JoinKey, JoinSecret, ServerAddress};
 
 use crate::{
     admin,
@@ -70,6 +70,11 @@ pub enum StartError {
     /// The port cannot be listened on.
     #[error("cannot listen on {0}: {1}")]
     Listen(SocketAddr, io::Error),
+    /// The addresses for join keys do not fit into one.
+    #[error(
+        "the --url addresses do not fit into a join key: give fewer or shorter ones (about 200 characters together)"
+    )]
+    Urls,
     /// The administrators' socket cannot be made.
     #[error("cannot make the socket for administrators in the data directory: {0}")]
     AdminSocket(io::Error),
@@ -94,6 +99,9 @@ impl Server {
         let listener = listen(config.listen).map_err(|error| StartError::Listen(config.listen, error))?;
         let address = listener.local_addr().map_err(|error| StartError::Listen(config.listen, error))?;
         let (directory, writer) = Directory::open(lock, config.directory.clone()).await?;
+        if JoinKey::new(directory.keys().public(), JoinSecret::from_bytes([0; 16]), &config.urls).is_err() {
+            return Err(StartError::Urls);
+        }
         if directory.urls() != config.urls {
             directory.set_urls(config.urls.clone()).await?;
         }
@@ -164,6 +172,8 @@ async fn accept(listener: TcpListener, directory: Arc<Directory>, admission: Arc
                 continue;
             }
         };
+        // A socket for both kinds of addresses shows IPv4 ones inside IPv6.
+        let from = SocketAddr::new(from.ip().to_canonical(), from.port());
         if let Err(error) = prepare(&stream) {
             tracing::debug!(%from, "cannot set up a connection: {error}");
             continue;

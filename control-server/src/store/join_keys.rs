@@ -7,6 +7,9 @@ use weft_core::{control::JoinSecret, crypto::hash};
 use super::{Change, Transaction, tags_from_text, tags_to_text};
 use crate::{name, refusal::Refusal};
 
+/// The most bytes that the tags of a node may have together, so that they fit into one record of the protocol.
+const MAX_TAGS: usize = 512;
+
 /// A join key as the server keeps it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct JoinKeyEntry {
@@ -61,6 +64,9 @@ impl Change for CreateJoinKey {
         tags.dedup();
         if let Some(bad) = tags.iter().find(|tag| !name::is_tag(tag)) {
             return Err(Refusal::BadTag(bad.clone()));
+        }
+        if tags_to_text(&tags).len() > MAX_TAGS {
+            return Err(Refusal::TooManyTags);
         }
         let user_id = tx.user_id(&self.user).await?;
         let id = tx.next_id().await?;
