@@ -214,6 +214,8 @@ pub struct Incoming<'a> {
     datagram: &'a mut [u8],
     source: SocketAddr,
     counter: u64,
+    /// Serial of the session that it was opened in.
+    serial: u64,
     pub(crate) verdict: Verdict,
 }
 
@@ -233,7 +235,7 @@ pub enum Verdict {
 impl<'a> Incoming<'a> {
     /// A datagram that came from `source`.
     pub fn new(datagram: &'a mut [u8], source: SocketAddr) -> Self {
-        Self { datagram, source, counter: 0, verdict: Verdict::Pending }
+        Self { datagram, source, counter: 0, serial: 0, verdict: Verdict::Pending }
     }
 
     /// What came of it, once the device has committed it.
@@ -254,9 +256,14 @@ impl<'a> Incoming<'a> {
         self.source
     }
 
-    /// The counter and the length of the datagram, where the AEAD found it authentic.
-    pub(crate) fn authentic(&self) -> Option<(u64, usize)> {
-        matches!(self.verdict, Verdict::Deliver(_)).then_some((self.counter, self.datagram.len()))
+    /// What the AEAD found authentic.
+    pub(crate) fn authentic(&self) -> Option<Authentic> {
+        let len = self.datagram.len();
+        matches!(self.verdict, Verdict::Deliver(_)).then_some(Authentic {
+            serial: self.serial,
+            counter: self.counter,
+            len,
+        })
     }
 
     /// The inner packet with its padding.
@@ -264,6 +271,13 @@ impl<'a> Incoming<'a> {
         let end = self.datagram.len().saturating_sub(TAG_LEN);
         self.datagram.get(DATA_HEADER_LEN..end).unwrap_or_default()
     }
+}
+
+/// An authentic packet: the session that it was opened in, its counter and the length of its datagram.
+pub(crate) struct Authentic {
+    pub(crate) serial: u64,
+    pub(crate) counter: u64,
+    pub(crate) len: usize,
 }
 
 /// Permission to open packets of one session. See [`Device::begin_open`](super::Device::begin_open).
@@ -321,6 +335,7 @@ impl OpenTicket {
             }
             for ((packet, counter), verdict) in packets.iter_mut().zip(counters).zip(verdicts) {
                 packet.counter = counter;
+                packet.serial = self.session.serial;
                 // The range is narrowed to the inner packet at commit.
                 packet.verdict = verdict.map_or(Verdict::Deliver(0..0), Verdict::Drop);
             }

@@ -46,6 +46,28 @@ fn nothing_is_delivered_for_a_peer_removed_while_its_packets_were_opened() {
 }
 
 #[test]
+fn a_packet_opened_with_one_ticket_cannot_be_committed_with_anothers() {
+    let mut world = World::new(10);
+    world.add_nodes(3);
+    for other in [1, 2] {
+        world.introduce(0, other);
+        world.establish(other, 0);
+    }
+    world.send(1, 0, b"from the first");
+    let mut datagram = world.last_sent(1, MessageKind::Data).bytes;
+    let index = |datagram: &[u8]| u32::from_le_bytes(datagram[4..8].try_into().unwrap());
+    let others = index(&world.last_sent(2, MessageKind::Data).bytes);
+    let (now, unix, source) = (world.now, world.unix, world.nodes[1].address);
+    let device = &mut world.nodes[0].device;
+    let ticket = device.begin_open(index(&datagram), now).unwrap();
+    let wrong = device.begin_open(others, now).unwrap();
+    let mut batch = [Incoming::new(&mut datagram, source)];
+    ticket.open::<Aead>(&mut batch);
+    device.commit_open(wrong, &mut batch, now, unix);
+    assert_eq!(*batch[0].verdict(), Verdict::Drop(DropReason::TicketStale));
+}
+
+#[test]
 fn a_seal_ticket_of_a_removed_peer_changes_nothing() {
     let mut world = World::pair(2);
     world.establish(0, 1);

@@ -10,7 +10,7 @@ use crate::wireguard::message::{DATA_HEADER_LEN, DataHeader, MessageKind};
 use crate::wireguard::peer::{LastHandshake, PeerId};
 use crate::wireguard::session::{Role, Window};
 use crate::wireguard::storage::Storage;
-use crate::wireguard::ticket::{Incoming, OpenTicket, SessionRef, Verdict};
+use crate::wireguard::ticket::{Authentic, Incoming, OpenTicket, SessionRef, Verdict};
 use crate::wireguard::timers::Timer;
 
 impl<S: Storage> Device<S> {
@@ -55,10 +55,10 @@ impl<S: Storage> Device<S> {
         self.wall.set(now, unix);
         let mut arrived = Arrived::default();
         for packet in packets.iter_mut() {
-            if let Some((counter, len)) = packet.authentic() {
-                packet.verdict = match self.accept(&ticket.session, counter, now) {
+            if let Some(authentic) = packet.authentic() {
+                packet.verdict = match self.accept(&ticket.session, &authentic, now) {
                     Ok(slot) => {
-                        arrived.note(slot, len, packet.source());
+                        arrived.note(slot, authentic.len, packet.source());
                         self.inspect(ticket.session.peer, packet.plaintext(), &mut arrived)
                     }
                     Err(reason) => Verdict::Drop(reason),
@@ -74,7 +74,10 @@ impl<S: Storage> Device<S> {
     }
 
     /// Whether a packet of this session with this counter may be taken; the first one confirms a next session.
-    fn accept(&mut self, session_ref: &SessionRef, counter: u64, now: Instant) -> Result<u32, DropReason> {
+    fn accept(&mut self, session_ref: &SessionRef, packet: &Authentic, now: Instant) -> Result<u32, DropReason> {
+        if packet.serial != session_ref.serial {
+            return Err(DropReason::TicketStale);
+        }
         let slot = self.slot_of(session_ref.peer).ok_or(DropReason::TicketStale)?;
         let wall = self.wall.at(now);
         let (peer, known, active) = self.active_at(slot).ok_or(DropReason::TicketStale)?;
@@ -86,7 +89,7 @@ impl<S: Storage> Device<S> {
         if !session.is_fresh(now) {
             return Err(DropReason::SessionExpired);
         }
-        if !session.window().mark(counter) {
+        if !session.window().mark(packet.counter) {
             return Err(DropReason::Replayed);
         }
         if role == Role::Next {
