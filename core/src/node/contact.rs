@@ -30,6 +30,10 @@ pub struct Contact {
     pub(super) had_session: bool,
     /// The server has been told to send the peer's status.
     pub(super) watched: bool,
+    /// The peer was seen to leave the server, over the present connection.
+    pub(super) went_away: bool,
+    /// The peer was seen at the server, over the present connection.
+    pub(super) was_there: bool,
 }
 
 impl Contact {
@@ -43,12 +47,23 @@ impl Contact {
             unanswered: 0,
             had_session: false,
             watched: false,
+            went_away: false,
+            was_there: false,
         }
     }
 
     /// Where to send an initiation while nobody answers: where the peer last was, then what the server said.
     pub(super) fn targets(&self, current: Option<SocketAddr>) -> EndpointList {
         current.into_iter().chain(self.answered).chain(self.candidates.iter()).collect()
+    }
+
+    /// Takes note of whether the peer is at the server. True where it was there, left, and is there again: it may have
+    /// restarted. That it was not there yet when this node connected says nothing of it.
+    pub(super) fn came_back(&mut self, online: bool) -> bool {
+        let back = online && self.went_away;
+        self.went_away = !online && (self.was_there || self.went_away);
+        self.was_there = online;
+        back
     }
 
     /// When there is something to do for this contact by itself.
@@ -153,6 +168,7 @@ impl<T: Slots<ContactSlot>> Contacts<T> {
         for slot in 0..self.slots.capacity() {
             if let Some(contact) = self.slots.get_mut(slot).and_then(Option::as_mut) {
                 contact.watched = false;
+                (contact.went_away, contact.was_there) = (false, false);
             }
         }
         self.unwatched = true;

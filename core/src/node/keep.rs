@@ -3,7 +3,7 @@
 //! | piece | in what form | when |
 //! |---|---|---|
 //! | identity | [`Identity::encode`] | before a new secret is used; a floor of stamps about once an hour |
-//! | netmap | records of the control protocol: this node, each peer, then the revision | at once when a peer is gone, at the end of a snapshot and with the recent peers, else some seconds after a change |
+//! | netmap | records of the control protocol: this node, each peer, then the revision | at once when a peer is gone, at the end of a snapshot and with the recent peers, else some time after a change |
 //! | recent peers | a CBOR array of pairs: id, endpoint or null | when a peer joins the set or answers elsewhere, once a second at most |
 //!
 //! The last two hold no secret, and a node that lost them gets them again from the server.
@@ -29,7 +29,7 @@ pub const MAX_RECENT_LEN: usize = 3 + MAX_RECENT_PEERS * (1 + 5 + 1 + 18);
 /// Recent peers are not kept more often.
 pub(super) const RECENT_INTERVAL: Duration = Duration::from_secs(1);
 /// From a change of the netmap until it is kept, and a second more for so many peers.
-const NETMAP_DELAY: Duration = Duration::from_secs(2);
+const NETMAP_DELAY: Duration = Duration::from_millis(500);
 const PEERS_PER_SECOND_OF_DELAY: usize = 500;
 
 /// The bytes are not what this node keeps. Nothing has changed; what is missing comes from the server.

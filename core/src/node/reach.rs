@@ -166,13 +166,14 @@ impl<S: NodeStorage, C: Crypto> Member<S, C> {
         }
     }
 
-    /// The server said where a peer in contact may be.
+    /// The server said where a peer in contact may be, and whether it is there.
     pub(super) fn candidates_changed(&mut self, status: &PeerStatus<'_>, now: Instant) {
         let Some(peer) = self.device_peer(status.id) else { return };
         let current = self.device.peer(peer, now).and_then(|view| view.endpoint);
         let Some(contact) = self.contacts.get_mut(status.id) else { return };
         let former =
             core::mem::replace(&mut contact.candidates, status.endpoints.iter().map(|endpoint| endpoint.0).collect());
+        let came_back = contact.came_back(status.online);
         let first = contact.targets(None).iter().next();
         let Some(current) = current else {
             if first.is_some() {
@@ -180,11 +181,12 @@ impl<S: NodeStorage, C: Crypto> Member<S, C> {
             }
             return;
         };
-        if former.contains(current) && !contact.candidates.contains(current) && !contact.candidates.is_empty() {
-            // The peer moved away from where it is reached, so it is looked for at once.
+        let moved = former.contains(current) && !contact.candidates.contains(current) && !contact.candidates.is_empty();
+        if moved || came_back {
+            // It left where it was reached, or may have restarted and know of no session: it is looked for at once.
             contact.unanswered = contact.unanswered.max(1);
             if contact.had_session {
-                let _ = self.device.initiate(peer, now);
+                let _ = self.device.initiate_anew(peer, now);
             }
         }
     }

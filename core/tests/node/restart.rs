@@ -40,6 +40,17 @@ fn a_node_that_is_killed_right_after_it_met_a_new_peer_comes_back_too() {
 }
 
 #[test]
+fn a_restarted_node_that_kept_nothing_of_its_sessions_is_looked_for_by_the_surviving_peer() {
+    let mut world = World::joined(&["laptop", "nas"]);
+    world.host("nas").disk.full = true;
+    assert!(world.reaches("nas", "laptop", SECOND));
+    world.kill("nas");
+    world.run(Duration::from_millis(10));
+    world.restart("nas");
+    assert!(world.reaches("laptop", "nas", Duration::from_millis(500)));
+}
+
+#[test]
 fn a_restarted_node_reaches_a_peer_it_had_no_session_with_once_the_server_told_where_it_is() {
     let mut world = World::joined(&["laptop", "nas"]);
     world.run(5 * SECOND);

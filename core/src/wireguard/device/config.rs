@@ -323,6 +323,20 @@ impl<S: Storage> Device<S> {
         Ok(())
     }
 
+    /// As [`initiate`](Self::initiate), but without the wait: the embedder knows from elsewhere that the peer has lost
+    /// its sessions, for instance since it restarted.
+    ///
+    /// # Errors
+    /// As [`initiate`](Self::initiate).
+    pub fn initiate_anew(&mut self, peer: PeerId, now: Instant) -> Result<(), DropReason> {
+        let slot = self.activate(peer, now).map_err(|reason| self.counters.count(reason))?;
+        if let Some(active) = self.active.get_mut(slot) {
+            active.timers.allow_initiation();
+        }
+        self.want_initiation(slot, now, true);
+        Ok(())
+    }
+
     /// Gives a prefix to a peer, taking it from whichever had it. `Ok(false)` for a stale handle.
     ///
     /// # Errors
