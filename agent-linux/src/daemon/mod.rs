@@ -182,7 +182,7 @@ impl Daemon {
                 }
                 result = self.timer.expired() => result?,
                 () = self.netlink.changed() => self.refresh_within(HOST_SETTLES),
-                refreshed = wire::refreshed(self.refresh.as_mut()) => self.refreshed(refreshed),
+                refreshed = wire::refreshed(self.refresh.as_mut()) => self.refreshed(refreshed)?,
                 () = self.keeper.changed() => self.kept(),
                 Some(pinged) = self.pinged.1.recv() => self.ping_ended(pinged),
             }
@@ -309,13 +309,17 @@ impl Daemon {
 
     fn move_packets(&mut self) -> anyhow::Result<()> {
         let Some(wire) = &mut self.wire else { return Ok(()) };
-        if let Err(error) = wire.path.turn(&mut self.node) {
-            // Somebody deleted the device: with a new one the node goes on.
-            tracing::warn!("the network device {} failed ({error}); it is made anew", self.settings.tun);
-            self.take_down();
-            self.bring_up()?;
+        match wire.path.turn(&mut self.node) {
+            Ok(()) => Ok(()),
+            Err(error) => self.remake(&error.to_string()),
         }
-        Ok(())
+    }
+
+    /// Somebody deleted the device, or it broke: with a new one the node goes on.
+    fn remake(&mut self, why: &str) -> anyhow::Result<()> {
+        tracing::warn!("the network device {} failed ({why}); it is made anew", self.settings.tun);
+        self.take_down();
+        Ok(self.bring_up()?)
     }
 
     /// Makes the device and starts the node.
@@ -351,9 +355,12 @@ impl Daemon {
     }
 
     /// The host's network was looked at and the device's addresses and routes are set.
-    fn refreshed(&mut self, refreshed: Refreshed) {
+    fn refreshed(&mut self, refreshed: Refreshed) -> anyhow::Result<()> {
         self.refresh = None;
-        let Some(wire) = &mut self.wire else { return };
+        let Some(wire) = &mut self.wire else { return Ok(()) };
+        if wire.is_gone(&refreshed.host) {
+            return self.remake("it is gone");
+        }
         self.notes.host = match &refreshed.result {
             Ok(()) => refreshed.plan.sentences.clone(),
             Err(error) => {
@@ -367,6 +374,7 @@ impl Daemon {
         let endpoints = wire.take(refreshed);
         self.node.set_local_endpoints(&endpoints, clock::now());
         self.answer_ups();
+        Ok(())
     }
 
     /// What of the mesh is to be routed.

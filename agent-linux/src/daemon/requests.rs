@@ -210,6 +210,11 @@ impl Daemon {
             return;
         }
         self.refuse_ups(&Refusal::new(RefusalKind::Superseded, "`weft logout` was asked for in the meantime"));
+        if !self.is_member() {
+            // No server knows of this machine.
+            self.forget();
+            return reply_when_kept(&self.keeper, reply, Vec::new());
+        }
         let now = clock::now();
         self.waiting.logout = Some((reply, now + LOGOUT_LIMIT));
         if self.wire.is_none() {

@@ -72,6 +72,13 @@ impl Wire {
         self.path.sockets().map_or(0, UdpSockets::port)
     }
 
+    /// Whether somebody deleted the device.
+    pub(super) fn is_gone(&self, host: &HostView) -> bool {
+        let device = self.path.tun().index();
+        // Every host has a loopback interface; where there is none, the kernel could not be asked.
+        !host.interfaces.is_empty() && host.interfaces.iter().all(|interface| interface.index != device)
+    }
+
     /// Whether addresses of single peers decide about routes.
     pub(super) const fn depends_on_peers(&self) -> bool {
         self.plan.by_peer

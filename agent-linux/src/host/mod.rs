@@ -4,6 +4,13 @@
 //! [`HostView`] is a picture of it, taken by [`netlink`]. What follows from the picture is decided by pure functions:
 //! [`routes`] (which routes the mesh may have), [`endpoints`] (where this node may be reached), [`tailscale`] (whether
 //! tailscaled runs). Nothing here knows a peer's state or the control server.
+//!
+//! Packets that bear a mesh address as their source and come in by another interface are *not* dropped here. The
+//! kernel offers two ways without a firewall, and neither fits: strict reverse-path filtering holds for a whole
+//! interface and would break hosts with asymmetric routes; policy rules are only consulted after the local table, so
+//! they never see packets to this machine itself. Answers to such packets go into the tunnel, to the real owner of the
+//! address, so the sender learns nothing; but whoever trusts a source address alone must drop them in the firewall:
+//! `nft add rule inet filter input ip saddr 100.64.0.0/10 iifname != { "weft0", "lo" } drop`.
 
 pub mod endpoints;
 pub mod netlink;
