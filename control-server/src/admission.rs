@@ -132,6 +132,8 @@ impl Waiting {
         if let Some((&number, (_, since, evicted))) = oldest
             && now.saturating_duration_since(*since) >= PATIENCE
         {
+            // Whoever waits now, and whoever takes the connection over a moment later.
+            evicted.notify_waiters();
             evicted.notify_one();
             self.remove(number);
         }

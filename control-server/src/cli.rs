@@ -228,11 +228,12 @@ async fn serve(data: &Path, options: Serve) -> Result<(), Box<dyn std::error::Er
     let mut config = ServerConfig::new(options.listen, options.url);
     config.ephemeral_grace = options.ephemeral_grace;
     config.directory.policy.key_validity = options.key_validity.as_secs();
-    let server = Server::start(DataLock::take(data)?, config).await?;
+    let mut server = Server::start(DataLock::take(data)?, config).await?;
     tracing::info!("serving {} on {}", server.directory().data().display(), server.address());
     tokio::select! {
         _ = stop.recv() => {}
         _ = interrupt.recv() => {}
+        () = server.failed() => return Err("the server cannot go on: see the log; what was acknowledged is stored".into()),
     }
     tracing::info!("stopping");
     server.stop().await;

@@ -575,3 +575,20 @@ fn is_reachable(endpoint: SocketAddr) -> bool {
     let special = address.is_unspecified() || address.is_loopback() || address.is_multicast() || link_local;
     endpoint.port() != 0 && !special
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size_of_future<A, B, C, D, F: Future>(_: impl FnOnce(A, B, C, D) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_connected_node_costs_a_few_kilobytes() {
+        let session = size_of_future(|directory, connection, secret, registered: fn()| {
+            serve(directory, connection, secret, registered)
+        });
+        assert!(session <= 12 * 1_024, "{session} bytes");
+    }
+}

@@ -129,6 +129,13 @@ impl Server {
         self.admission.count()
     }
 
+    /// Waits until the server cannot go on: its store is gone, which is a fault in this program.
+    pub async fn failed(&mut self) {
+        if let Err(error) = (&mut self.writer).await {
+            tracing::error!("the writer of the store failed: {error}");
+        }
+    }
+
     /// Stops: says goodbye to the nodes, makes what was asked for, and closes the store.
     pub async fn stop(self) {
         for task in &self.tasks {
