@@ -57,6 +57,8 @@ pub struct HostView {
     pub rules: Vec<u32>,
     /// The name servers of `/etc/resolv.conf`.
     pub name_servers: Vec<IpAddr>,
+    /// Whether the machine has IPv6 switched off, so that no interface can have an address of it.
+    pub ipv6_off: bool,
     /// Whether something accepts connections at tailscaled's socket.
     pub tailscaled_answers: bool,
 }

@@ -87,8 +87,8 @@ impl Netlink {
                 owner.addresses.push(address);
             }
         }
-        let mut view = HostView { interfaces, ..HostView::default() };
-        for version in [IpVersion::V4, IpVersion::V6] {
+        let mut view = HostView { interfaces, ipv6_off: ipv6_is_off(), ..HostView::default() };
+        for version in versions() {
             view.routes.extend(self.routes(version.clone()).await?.iter().filter_map(route));
             let mut rules = self.handle.rule().get(version).execute();
             while let Some(rule) = rules.try_next().await.map_err(into_io)? {
@@ -142,7 +142,7 @@ impl Netlink {
             let len = IpPrefix::host(*new).len();
             note(self.handle.address().add(device, *new, len).execute().await);
         }
-        for version in [IpVersion::V4, IpVersion::V6] {
+        for version in versions() {
             let v4 = version == IpVersion::V4;
             let wanted: BTreeSet<IpPrefix> =
                 plan.routes.iter().filter(|route| route.address().is_ipv4() == v4).copied().collect();
@@ -170,6 +170,17 @@ impl Netlink {
         };
         self.handle.route().get(filter).execute().try_collect().await.map_err(into_io)
     }
+}
+
+/// The families that the kernel can be asked about.
+fn versions() -> impl Iterator<Item = IpVersion> {
+    [Some(IpVersion::V4), (!ipv6_is_off()).then_some(IpVersion::V6)].into_iter().flatten()
+}
+
+/// Whether a new interface gets no IPv6, or the kernel has none.
+fn ipv6_is_off() -> bool {
+    let setting = fs::read_to_string("/proc/sys/net/ipv6/conf/default/disable_ipv6");
+    setting.map_or(true, |text| text.trim() != "0")
 }
 
 fn route_message(destination: &IpPrefix, device: u32) -> RouteMessage {

@@ -47,6 +47,9 @@ pub struct Plan {
 pub fn plan(host: &HostView, device: u32, mesh: &Mesh) -> Plan {
     let mut plan = Plan::default();
     for range in [mesh_v4(), mesh_v6()] {
+        if host.ipv6_off && range.address().is_ipv6() {
+            continue;
+        }
         let claims = claims(host, device, mesh, &range);
         let taken = |address: &IpAddr| claims.iter().find(|claim| claim.prefix.contains(*address));
         for address in mesh.own.iter().filter(|address| range.contains(**address)) {
@@ -262,6 +265,14 @@ mod tests {
         let mut mesh = mesh();
         mesh.underlay = vec![ip("100.64.0.2")];
         assert_eq!(routes(&plan(&home(), DEVICE, &mesh)), ["100.64.0.0/10", "fd7a:115c:a1e0::/48"]);
+    }
+
+    #[test]
+    fn a_machine_without_ipv6_gets_none() {
+        let plan = plan(&HostView { ipv6_off: true, ..home() }, DEVICE, &mesh());
+        assert_eq!(routes(&plan), ["100.64.0.0/10"]);
+        assert_eq!(plan.addresses, [ip("100.64.0.1")].into());
+        assert!(plan.sentences.is_empty(), "{:?}", plan.sentences);
     }
 
     #[test]
