@@ -111,7 +111,10 @@ impl UdpSockets {
     /// Where the kernel fails for another reason than having nothing.
     pub fn try_receive(&self, batch: &mut ReceiveBatch) -> io::Result<bool> {
         batch.received = 0;
-        for bound in [&self.v4, &self.v6].into_iter().flatten() {
+        // By turns, so that a flood over one family does not silence the other.
+        batch.v6_first = !batch.v6_first;
+        let order = if batch.v6_first { [&self.v6, &self.v4] } else { [&self.v4, &self.v6] };
+        for bound in order.into_iter().flatten() {
             let first = batch.received;
             let mut buffers = batch.buffers.chunks_exact_mut(RECEIVE_BUFFER);
             let mut slices: [_; RECEIVE_BUFFERS] =
@@ -305,6 +308,8 @@ pub struct ReceiveBatch {
     buffers: Vec<u8>,
     metas: [RecvMeta; RECEIVE_BUFFERS],
     received: usize,
+    /// Which socket was asked first the last time.
+    v6_first: bool,
 }
 
 impl std::fmt::Debug for ReceiveBatch {
@@ -319,6 +324,7 @@ impl Default for ReceiveBatch {
             buffers: vec![0; RECEIVE_BUFFERS * RECEIVE_BUFFER],
             metas: [RecvMeta::default(); RECEIVE_BUFFERS],
             received: 0,
+            v6_first: false,
         }
     }
 }

@@ -10,6 +10,7 @@ use std::{
         unix::fs::{DirBuilderExt, MetadataExt},
     },
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use rustix::fs::{Mode, inotify};
@@ -64,7 +65,7 @@ impl ControlSocket {
                 match listener.accept().await {
                     Ok((stream, _)) => drop(tokio::spawn(serve(stream, sender.clone()))),
                     // Out of descriptors: some connection will end and give one back.
-                    Err(_) => tokio::task::yield_now().await,
+                    Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
                 }
             }
         });
@@ -108,26 +109,43 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
     Ok((meta.dev(), meta.ino()))
 }
 
+/// Listens under a name of its own first: `wg` removes a socket that it finds bound and not yet listening.
 fn listen(path: &Path) -> io::Result<UnixListener> {
-    match bind_private(path) {
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+    let unready = path.with_extension(std::process::id().to_string());
+    let listener = listen_privately(&unready)?;
+    let named = give_name(&unready, path);
+    fs::remove_file(&unready)?;
+    named.map(|()| listener)
+}
+
+fn give_name(unready: &Path, path: &Path) -> io::Result<()> {
+    match fs::hard_link(unready, path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             // Either somebody serves this device, or somebody was killed before he could clean up.
             if std::os::unix::net::UnixStream::connect(path).is_ok() {
-                return Err(error);
+                return Err(io::ErrorKind::AddrInUse.into());
             }
             fs::remove_file(path)?;
-            bind_private(path)
+            fs::hard_link(unready, path)
         }
         result => result,
     }
 }
 
-/// Binds with a mode that lets nobody else in, not even for a moment: what is said there are keys.
-fn bind_private(path: &Path) -> io::Result<UnixListener> {
+/// Listens with a mode that lets nobody else in, not even for a moment: what is said there are keys.
+fn listen_privately(path: &Path) -> io::Result<UnixListener> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking().cloexec(), None)?;
     // Linux gives the file the mode of the socket, less the umask.
     rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
-    socket.bind(&SockAddr::unix(path)?)?;
+    let address = SockAddr::unix(path)?;
+    match socket.bind(&address) {
+        // Left behind by a process that had this number before.
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            fs::remove_file(path)?;
+            socket.bind(&address)?;
+        }
+        result => result?,
+    }
     socket.listen(16)?;
     UnixListener::from_std(std::os::unix::net::UnixListener::from(socket))
 }
@@ -275,6 +293,7 @@ mod tests {
         let socket = ControlSocket::bind(dir.path(), "wg7").unwrap();
         let error = ControlSocket::bind(dir.path(), "wg7").unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "only the socket itself lies there");
         drop(socket);
         assert!(!path.exists());
     }

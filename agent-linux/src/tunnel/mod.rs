@@ -230,12 +230,11 @@ impl Tunnel {
             }
             self.fwmark = fwmark;
         }
-        if let Some(port) = change.listen_port.filter(|port| *port != self.listen_port || *port == 0) {
-            if self.up {
-                self.bind(port)?;
-            } else {
-                self.listen_port = port;
-            }
+        match change.listen_port {
+            Some(port) if !self.up => self.listen_port = port,
+            // The same port is bound again only where that failed before.
+            Some(port) if port != self.listen_port || port == 0 || self.path.sockets().is_none() => self.bind(port)?,
+            _ => {}
         }
         configure::apply(&mut self.wireguard.0, change, clock::now())
     }
