@@ -556,9 +556,10 @@ impl Session {
             }
         }
         let since = since.filter(|since| self.directory.network().can_resume(*since)).map(|since| since.number);
-        for peer in add {
-            let room = self.held.len() < MAX_HELD;
-            if *peer != self.node.id && room && self.directory.network().hold(&self.mailbox, *peer) {
+        // With whole delivery every change is told anyhow.
+        let (on_demand, own) = (self.delivery == Delivery::OnDemand, self.node.id);
+        for peer in add.iter().filter(|peer| on_demand && **peer != own) {
+            if self.held.len() < MAX_HELD && self.directory.network().hold(&self.mailbox, *peer) {
                 self.held.insert(*peer);
             }
             self.tell_held(*peer, since);
