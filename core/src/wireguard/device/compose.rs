@@ -176,6 +176,8 @@ impl<S: Storage> Device<S> {
         }
     }
 
+    // Inlined, the ticket would lie on the stack of those who receive data too.
+    #[inline(never)]
     fn receive_handshake<C: Crypto>(
         &mut self,
         datagram: &mut [u8],
@@ -184,7 +186,7 @@ impl<S: Storage> Device<S> {
         unix: UnixTime,
         rng: &mut dyn rand_core::CryptoRng,
     ) -> Received {
-        let ticket = match self.begin_handshake_receive::<C>(datagram, source, now, unix, rng) {
+        let mut ticket = match self.begin_handshake_receive::<C>(datagram, source, now, unix, rng) {
             HandshakeBegin::Ticket(ticket) => ticket,
             HandshakeBegin::Reply(len) => {
                 let kind = TransmitKind::CookieReply;
@@ -193,7 +195,7 @@ impl<S: Storage> Device<S> {
             HandshakeBegin::CookieKept(peer) => return Received::Taken(peer),
             HandshakeBegin::Drop(reason) => return Received::Drop(reason),
         };
-        let done = self.run::<C>(ticket, now).and_then(|ticket| {
+        let done = self.run::<C>(&mut ticket, now).and_then(|()| {
             let peer = ticket.peer();
             self.commit_handshake(ticket, now, unix, rng, datagram).map(|transmit| (peer, transmit))
         });
@@ -206,15 +208,16 @@ impl<S: Storage> Device<S> {
         }
     }
 
-    /// Computes a ticket to its end.
-    fn run<C: Crypto>(&mut self, mut ticket: HandshakeTicket, now: Instant) -> Result<HandshakeTicket, DropReason> {
+    /// Computes a ticket to its end, on a stack of its own that is free again before the ticket is committed.
+    #[inline(never)]
+    fn run<C: Crypto>(&mut self, ticket: &mut HandshakeTicket, now: Instant) -> Result<(), DropReason> {
         loop {
             match ticket.step::<C>() {
                 TicketProgress::Again => {}
                 TicketProgress::Identify(_) => {
-                    self.identify_initiator(&mut ticket, now)?;
+                    self.identify_initiator(ticket, now)?;
                 }
-                TicketProgress::Done => return Ok(ticket),
+                TicketProgress::Done => return Ok(()),
             }
         }
     }
@@ -230,9 +233,9 @@ impl<S: Storage> Device<S> {
     ) -> Option<Transmit> {
         loop {
             let transmit = match self.poll(now, unix, rng)? {
-                Work::Handshake(ticket) => {
-                    let done = self.run::<C>(ticket, now);
-                    done.and_then(|ticket| self.commit_handshake(ticket, now, unix, rng, buffer)).ok().flatten()
+                Work::Handshake(mut ticket) => {
+                    let done = self.run::<C>(&mut ticket, now);
+                    done.and_then(|()| self.commit_handshake(ticket, now, unix, rng, buffer)).ok().flatten()
                 }
                 Work::Keepalive(peer) => self.seal_one::<C>(peer, buffer, 0, now).ok(),
                 Work::Staged(peer) => self.seal_staged::<C>(peer, buffer, now),
