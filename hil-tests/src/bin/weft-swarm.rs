@@ -1,7 +1,8 @@
 //! Simulated nodes in a process of their own, for `cargo xtask bench control`.
 //!
 //! It joins all nodes, prints how that went, and then obeys one order a line on standard input: `hold NAME` makes the
-//! holders look up a peer, `change NAME` awaits that a peer gets this name. Each answer is one line of JSON.
+//! holders look up a peer, `change NAME` awaits that a peer gets this name, `answer COUNT KEY ADDRESS` makes so many nodes
+//! answer a peer's handshakes. Each answer is one line of JSON.
 
 use std::time::Duration;
 
@@ -65,6 +66,15 @@ async fn main() -> Result<()> {
                     "holder_bytes": arrived.holder_bytes,
                     "other_bytes": arrived.other_bytes,
                 }));
+            }
+            Some(("answer", peer)) => {
+                let mut words = peer.split_whitespace();
+                let (Some(nodes), Some(key), Some(address)) = (words.next(), words.next(), words.next()) else {
+                    bail!("an order to answer has a number, a node key and an address");
+                };
+                let key = key.parse().map_err(|error| anyhow::anyhow!("{error}"))?;
+                let names = swarm.answer(nodes.parse()?, key, address.parse()?, LIMIT).await?;
+                answer(&json!({ "names": names }));
             }
             _ => bail!("unknown order {order:?}"),
         }

@@ -1,14 +1,16 @@
 //! Simulated nodes: thousands of control connections from one process, each with keys of its own.
 //!
-//! They are core's client half on real TCP and have no WireGuard device. Each connects from a loopback address of its own,
-//! so that a server sees as many hosts as there are nodes. The first `full` of them hold every peer, the others a
+//! They are core's client half on real TCP and have no WireGuard device. Each connects from an address of its own, in
+//! 10.128.0.0/16, so that a server sees as many hosts as there are nodes; the machine has to hold that range as local. The first `full` of them hold every peer, the others a
 //! few, and of those the first `holders` hold one peer that a change will be made to.
 //!
 //! This is the load of `cargo xtask bench control`; the binary `weft-swarm` runs it.
 
 mod node;
+mod responder;
 
 use std::{
+    net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -19,7 +21,9 @@ use tokio::{
     task::JoinSet,
     time::timeout,
 };
-use weft_core::control::JoinKey;
+use weft_core::{control::JoinKey, keys::NodeKey};
+
+pub use node::SOURCES;
 
 use node::{Holding, Node};
 
@@ -76,6 +80,8 @@ enum Order {
     Join,
     /// Holders look up the peer of this name.
     Hold(Arc<str>),
+    /// So many nodes, the last ones, answer the handshakes of one peer.
+    Answer { nodes: usize, peer: NodeKey, address: IpAddr },
 }
 
 /// What a node tells.
@@ -85,6 +91,8 @@ enum Event {
     Ready(Duration),
     /// It holds the peer that it looked up.
     Holds,
+    /// It answers handshakes, and told the server where.
+    Answers,
     /// A peer upsert with this name came.
     Upsert { name: Box<str>, at_micros: u64 },
     /// A record of so many bytes on the wire came.
@@ -152,6 +160,27 @@ impl Swarm {
             }
         }
         self.forget().await
+    }
+
+    /// Makes so many nodes, the last ones, answer the handshakes of one peer; returns their names.
+    pub async fn answer(
+        &mut self,
+        nodes: usize,
+        peer: NodeKey,
+        address: IpAddr,
+        limit: Duration,
+    ) -> Result<Vec<String>> {
+        self.orders.send_replace(Order::Answer { nodes, peer, address });
+        let end = Instant::now() + limit;
+        let mut answering = 0;
+        while answering < nodes {
+            match self.event(end).await {
+                Ok(Event::Answers) => answering += 1,
+                Ok(_) => {}
+                Err(error) => return Err(error.context(format!("{answering} of {nodes} nodes answer handshakes"))),
+            }
+        }
+        Ok((self.plan.nodes.saturating_sub(nodes)..self.plan.nodes).map(node_name).collect())
     }
 
     /// Waits until nothing has arrived for a while, and forgets what did.

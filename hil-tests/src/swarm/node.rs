@@ -17,18 +17,21 @@ use tokio::{
 use weft_core::{
     control::{
         ClientConfig, ClientConnection, ClientRecord, InstanceId, JoinKey, MAX_FRAME, ServerRecord,
-        record::{Capacity, Delivery, Lookup, Register, Text},
+        record::{Capacity, Delivery, Endpoint, Endpoints, Lookup, Register, Text},
     },
     crypto::{Crypto, RustCrypto},
     keys::{MachineSecret, NodeSecret},
     time::Instant,
 };
 
-use super::{Event, Order, Plan, node_name};
+use super::{Event, Order, Plan, node_name, responder::Responder};
 
 /// How often a node tries to connect before it gives up; a server may refuse a few in a rush.
 const ATTEMPTS: u32 = 8;
 
+/// The first two bytes of the nodes' addresses. They have to be local, and they are not loopback's, since a node keeps
+/// no peer's endpoint there.
+pub const SOURCES: [u8; 2] = [10, 128];
 /// Bytes that a node reads at once.
 const INPUT: usize = 4 << 10;
 
@@ -47,6 +50,8 @@ pub(super) enum Holding {
 #[derive(Debug)]
 pub(super) struct Node {
     index: usize,
+    /// The number of all nodes.
+    of: usize,
     name: String,
     source: SocketAddr,
     key: JoinKey,
@@ -65,8 +70,9 @@ impl Node {
         let holding = plan.holding(index);
         Self {
             index,
+            of: plan.nodes,
             name: node_name(index),
-            source: (Ipv4Addr::new(127, 1, high, low), 0).into(),
+            source: (Ipv4Addr::new(SOURCES[0], SOURCES[1], high, low), 0).into(),
             key: plan.key.clone(),
             holding,
             capacity: (holding != Holding::Everything).then_some(plan.capacity),
@@ -100,13 +106,23 @@ impl Node {
         session.register(self).await?;
         drop(permit);
         let mut ready = false;
+        let mut responder: Option<Responder> = None;
         loop {
             tokio::select! {
+                served = serve(&mut responder) => served?,
                 changed = orders.changed() => {
                     changed?;
                     let order = orders.borrow_and_update().clone();
-                    if let (Order::Hold(name), Holding::OnePeer) = (order, self.holding) {
-                        session.look_up(&name).await?;
+                    match order {
+                        Order::Hold(name) if self.holding == Holding::OnePeer => session.look_up(&name).await?,
+                        Order::Answer { nodes, peer, address } if self.index + nodes >= self.of => {
+                            let new = Responder::bind(self.source.ip(), &self.node, &peer, address).await?;
+                            let local = [Endpoint(new.endpoint()?)];
+                            session.send(&Endpoints { local: (&local).into() }.into()).await?;
+                            responder = Some(new);
+                            let _ = events.send(Event::Answers);
+                        }
+                        _ => {}
                     }
                 }
                 received = session.receive() => {
@@ -135,6 +151,14 @@ impl Node {
             }
             session.transmit().await?;
         }
+    }
+}
+
+/// Serves the responder, for ever where there is none.
+async fn serve(responder: &mut Option<Responder>) -> Result<()> {
+    match responder {
+        Some(responder) => responder.serve().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -300,7 +324,7 @@ impl Session {
     }
 }
 
-fn now() -> Instant {
+pub(super) fn now() -> Instant {
     static START: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
     let elapsed = START.get_or_init(std::time::Instant::now).elapsed();
     Instant::from_micros(u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX))

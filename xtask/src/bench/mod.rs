@@ -1,7 +1,10 @@
 //! `cargo xtask bench`: measurements with limits that fail when they are missed.
 
+mod agent;
 mod control;
 mod memory_group;
+mod server;
+mod swarm;
 
 use std::process::ExitCode;
 
@@ -23,12 +26,18 @@ enum Subject {
     /// Simulated nodes in a process of their own hold real TCP connections to a server whose memory is limited
     /// to 1 GB. Exits non-zero where a limit is missed.
     Control(control::Options),
+    /// The agent: memory with many known peers, some of them with sessions
+    Agent(agent::Options),
 }
 
 /// Runs a benchmark.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
-    let Subject::Control(options) = &options.subject;
-    if sandbox::inside() { control::measure(options) } else { control::prepare(options) }
+    match (&options.subject, sandbox::inside()) {
+        (Subject::Control(options), false) => control::prepare(options),
+        (Subject::Control(options), true) => control::measure(options),
+        (Subject::Agent(options), false) => agent::prepare(options),
+        (Subject::Agent(options), true) => agent::measure(options),
+    }
 }
 
 /// The benchmark that CI runs.

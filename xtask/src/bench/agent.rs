@@ -1,0 +1,120 @@
+//! `cargo xtask bench agent`.
+
+use std::{
+    process::{Command, ExitCode},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use weft_hil::{
+    process::{Daemon, output, raise_open_files},
+    wait,
+};
+
+use super::{
+    control::{line, megabytes, within},
+    server::{Resident, Server, release, target},
+    swarm::Swarm,
+};
+use crate::{
+    sandbox, setup,
+    tally::Tally,
+    workspace::{cargo, heading, run as step},
+};
+
+/// What `cargo xtask bench agent` takes.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Options {
+    /// Peers that the agent knows
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u16).range(200..))]
+    peers: u16,
+    /// Those of them that it has sessions with
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(..=100))]
+    active: u16,
+}
+
+/// Resident memory for an agent with 10,000 known peers, in bytes.
+const MEMORY_LIMIT: u64 = 40_000_000;
+/// How long the agent may take to learn all peers, or to make all sessions.
+const LIMIT: Duration = Duration::from_secs(60);
+/// The peers' capacity; the agent itself holds all of them.
+const CAPACITY: u32 = 64;
+
+/// Builds, and goes on inside the sandbox.
+pub(super) fn prepare(options: &Options) -> Result<ExitCode> {
+    setup::c_compiler()?;
+    setup::required_tools(setup::NAMESPACES)?;
+    heading("Building the agent, the server and the simulated peers with optimisation");
+    step(&mut cargo("build --release --package weft-agent --package weft-control --package weft-hil --bins"))?;
+    let arguments = format!("bench agent --peers {} --active {}", options.peers, options.active);
+    sandbox::reexec(arguments.split(' '))
+}
+
+/// Measures.
+pub(super) fn measure(options: &Options) -> Result<ExitCode> {
+    sandbox::prepare()?;
+    raise_open_files()?;
+    let folder = tempfile::tempdir_in(target()).context("cannot make a folder for the server")?;
+    heading(&format!("An agent with {} known peers, {} of them active", options.peers, options.active));
+    let server = Server::start(folder.path())?;
+    let key = server.join_key(folder.path())?;
+    let (mut swarm, _) = Swarm::start(&key, options.peers, 0, CAPACITY)?;
+
+    let socket = folder.path().join("weft.sock");
+    let mut command = Command::new(release("weft"));
+    command.arg("daemon").arg("--state").arg(folder.path().join("state")).arg("--socket").arg(&socket);
+    let daemon = Daemon::spawn("weft daemon", &mut command)?;
+    wait::until("the agent to answer", LIMIT, || std::os::unix::net::UnixStream::connect(&socket).is_ok())?;
+    let weft = |arguments: &[&str]| output(Command::new(release("weft")).arg("--socket").arg(&socket).args(arguments));
+    let status = || -> Result<Value> { Ok(serde_json::from_str(&weft(&["status", "--json"])?)?) };
+    line("resident memory, in no mesh", &megabytes(Resident::of(&daemon)?.now));
+    weft(&["up", "--hostname", "agent", "--join", &format!("file:{}", key.display())])?;
+    wait::until("the agent to know all peers", LIMIT, || {
+        status().is_ok_and(|status| peers(&status).count() >= options.peers.into())
+    })?;
+    line(&format!("resident memory, {} known peers", options.peers), &megabytes(Resident::of(&daemon)?.now));
+
+    let this = status()?;
+    let text = |pointer: &str| this.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
+    let own = text("/Self/PublicKey").context("the status has no key")?;
+    let address = text("/Self/TailscaleIPs/0").context("the status has no address")?;
+    let answer = swarm.order(&format!("answer {} {own} {address}", options.active))?;
+    let names: Vec<&str> =
+        answer.get("names").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
+    // The peers take the packets and answer none of them; the handshakes are what counts.
+    let mut pings = Vec::new();
+    for peer in peers(&this).filter(|peer| names.contains(&name(peer))) {
+        let address = peer.pointer("/TailscaleIPs/0").and_then(Value::as_str).context("a peer has no address")?;
+        let mut ping = Command::new(release("weft"));
+        ping.arg("--socket").arg(&socket).args(["ping", "-c", "60", address]);
+        pings.push(Daemon::spawn("weft ping", &mut ping)?);
+    }
+    ensure!(pings.len() == usize::from(options.active), "the agent knows {} of the active peers", pings.len());
+    wait::until("all sessions", LIMIT, || {
+        status().is_ok_and(|status| peers(&status).filter(|peer| has_session(peer)).count() >= pings.len())
+    })?;
+    let resident = Resident::of(&daemon)?;
+    line(&format!("resident memory, {} of them with sessions", options.active), &megabytes(resident.now));
+    line("resident memory at its most", &megabytes(resident.peak));
+
+    heading("Limits");
+    let mut tally = Tally::default();
+    tally.check(
+        &format!("the agent stays within {}", megabytes(MEMORY_LIMIT)),
+        within(resident.now, MEMORY_LIMIT, "bytes"),
+    );
+    Ok(tally.finish())
+}
+
+fn peers(status: &Value) -> impl Iterator<Item = &Value> {
+    status.get("Peer").and_then(Value::as_object).into_iter().flatten().map(|(_, peer)| peer)
+}
+
+fn name(peer: &Value) -> &str {
+    peer.get("HostName").and_then(Value::as_str).unwrap_or_default()
+}
+
+fn has_session(peer: &Value) -> bool {
+    peer.get("LastHandshake").and_then(Value::as_str).is_some_and(|time| !time.starts_with("0001-"))
+}
