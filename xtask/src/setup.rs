@@ -35,6 +35,9 @@ pub(crate) const NAMESPACES: &[Tool] =
 /// What the demo runs beside weft.
 pub(crate) const DEMO: &[Tool] = &[tool("curl", "curl"), tool("tshark", "tshark")];
 
+/// What sends packets through the kernel to a mesh address.
+pub(crate) const PING: &[Tool] = &[tool("ping", "iputils-ping")];
+
 /// What the tests run beside weft.
 pub(crate) const TEST: &[Tool] = &[
     tool("curl", "curl"),
