@@ -94,7 +94,7 @@ impl Daemon {
     /// A command that will run where the daemon does: in its network namespace, and with what it sees mounted.
     pub fn command_beside(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new("nsenter");
-        command.args(["--target", &self.pid().to_string(), "--mount", "--net", "--"]).arg(program);
+        command.args(["--target", &self.pid().to_string(), "--mount", "--net", "--root", "--"]).arg(program);
         command
     }
 

@@ -3,6 +3,7 @@
 use std::{
     io::Write,
     net::{TcpStream, UdpSocket},
+    process::Stdio,
     time::Duration,
 };
 
@@ -241,7 +242,10 @@ fn a_changed_version() -> Result<()> {
 /// Fills the disk that a daemon has mounted at `folder`.
 fn fill(daemon: &Daemon, folder: &std::path::Path) -> Result<()> {
     let mut dd = daemon.command_beside("dd");
-    dd.arg("if=/dev/zero").arg(format!("of={}", folder.join("filler").display())).args(["bs=4096", "status=none"]);
+    dd.arg("if=/dev/zero")
+        .arg(format!("of={}", folder.join("filler").display()))
+        .args(["bs=4096", "status=none"])
+        .stderr(Stdio::null());
     ensure!(!dd.status()?.success(), "the disk cannot be filled");
     Ok(())
 }
