@@ -6,9 +6,9 @@
 //! | [`setup`] | what the machine must have: Debian packages, rustup targets, cargo-deny, a C compiler |
 //! | [`sandbox`] | fresh namespaces for everything that makes interfaces, so that nothing outlives the command |
 //! | [`tally`] | counts of passed, failed and skipped |
-//! | [`bench`] | `cargo xtask bench` |
+//! | [`mod@bench`] | `cargo xtask bench` |
 //! | [`demo`] | `cargo xtask demo` |
-//! | [`test`] | `cargo xtask test` |
+//! | [`mod@test`] | `cargo xtask test` |
 //! | [`no_alloc`] | the checks that core needs no heap |
 //! | [`lint`] | `cargo xtask lint` |
 
