@@ -2,7 +2,7 @@
 //! `key=value`, ended by an empty line (<https://www.wireguard.com/xplatform/>).
 //!
 //! Parsing and formatting only. It knows neither sockets nor the device; what a request does is
-//! [`configure`](super::configure)'s. A request is parsed as a whole before any of it is carried out, so that one
+//! `configure`'s. A request is parsed as a whole before any of it is carried out, so that one
 //! with a mistake changes nothing.
 
 use std::{
