@@ -55,7 +55,7 @@ pub struct HostView {
     pub routes: Vec<Route>,
     /// The priorities of the policy routing rules.
     pub rules: Vec<u32>,
-    /// The name servers of `/etc/resolv.conf`.
+    /// The name servers that the machine asks, those behind its own stub too.
     pub name_servers: Vec<IpAddr>,
     /// Whether the machine has IPv6 switched off, so that no interface can have an address of it.
     pub ipv6_off: bool,

@@ -31,6 +31,10 @@ const PROTOCOL: RouteProtocol = RouteProtocol::Other(87);
 /// The table of this machine's own addresses, which the kernel keeps.
 const LOCAL_TABLE: u32 = 255;
 
+/// The lists of name servers. With systemd-resolved the first one names its stub, 127.0.0.53, and only the second one
+/// the servers of the uplink.
+const RESOLV_CONF: [&str; 2] = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"];
+
 /// A connection to the kernel's routing tables.
 #[derive(Debug)]
 pub struct Netlink {
@@ -98,7 +102,8 @@ impl Netlink {
                 }));
             }
         }
-        view.name_servers = fs::read_to_string("/etc/resolv.conf").map(|text| name_servers(&text)).unwrap_or_default();
+        let lists = RESOLV_CONF.iter().filter_map(|path| fs::read_to_string(path).ok());
+        view.name_servers = lists.flat_map(|text| name_servers(&text)).collect();
         view.tailscaled_answers = std::os::unix::net::UnixStream::connect(tailscale::SOCKET).is_ok();
         Ok(view)
     }
