@@ -444,7 +444,7 @@ fn a_server_that_registers_a_node_which_did_not_ask_is_left() {
 }
 
 #[test]
-fn ten_thousand_half_open_connections_take_a_bounded_amount_of_memory() {
+fn a_connection_takes_two_kilobytes_at_most() {
     assert!(size_of::<ServerConnection>() <= 2_048, "{} bytes", size_of::<ServerConnection>());
     assert!(size_of::<weft_core::control::ClientConnection>() <= 2_048);
 }

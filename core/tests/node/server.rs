@@ -489,6 +489,13 @@ impl Server {
         self.tell_change(id, None);
     }
 
+    /// The same, told to its peers alone.
+    pub(crate) fn expire_untold(&mut self, id: NodeId, at: UnixTime) {
+        self.nodes.get_mut(&id).unwrap().expiry = Some(at);
+        self.changed(id);
+        self.tell_change(id, None);
+    }
+
     fn tell_self(&mut self, id: NodeId) {
         self.each_registered(|server, _, connection| {
             let Connection { channel: Some(channel), out, node, .. } = connection else { return };
