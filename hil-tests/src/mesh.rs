@@ -71,6 +71,7 @@ pub struct Node {
     socket: PathBuf,
     daemon: Option<Daemon>,
     disk: Option<Disk>,
+    resolv_conf: Option<PathBuf>,
 }
 
 impl Mesh {
@@ -212,6 +213,7 @@ impl Mesh {
             socket: folder.join("weft.sock"),
             daemon: None,
             disk,
+            resolv_conf: None,
         };
         node.start()?;
         Ok(node)
@@ -241,13 +243,25 @@ impl Node {
         &self.socket
     }
 
+    /// The name servers that the daemon finds on its machine, from its next start on: a text as in `resolv.conf`.
+    pub fn set_resolv_conf(&mut self, text: &str) -> Result<()> {
+        let file = self.socket.with_file_name("resolv.conf");
+        std::fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
+        self.resolv_conf = Some(file);
+        Ok(())
+    }
+
     /// Starts the daemon and waits until its socket answers.
     pub fn start(&mut self) -> Result<()> {
         for folder in [&self.state, &self.socket.parent().unwrap_or(&self.socket).to_path_buf()] {
             std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
         }
         std::fs::set_permissions(&self.state, Permissions::from_mode(0o700))?;
-        let mut command = command_on_disk(&self.host, &binaries::weft()?, &self.state, self.disk)?;
+        let program = binaries::weft()?;
+        let mut command = match &self.resolv_conf {
+            Some(file) => command_with_resolv_conf(&self.host, &program, file),
+            None => command_on_disk(&self.host, &program, &self.state, self.disk)?,
+        };
         command.args(["daemon", "--state"]).arg(&self.state).arg("--socket").arg(&self.socket);
         let mut daemon = Daemon::spawn(&format!("weft daemon on {}", self.name), &mut command)?;
         wait::for_ok(&format!("the daemon on {} to answer", self.name), START_LIMIT, || {
@@ -349,6 +363,15 @@ fn command_on_disk(host: &Host, program: &Path, folder: &Path, disk: Option<Disk
     let mut command = host.command("unshare");
     command.args(["--mount", "--", "sh", "-c", &script]).arg(folder).arg(program);
     Ok(command)
+}
+
+/// A command for which `file` is `/etc/resolv.conf`, and the rest of `/etc` is empty: the file itself may be a link that
+/// leads nowhere.
+fn command_with_resolv_conf(host: &Host, program: &Path, file: &Path) -> Command {
+    let script = "mount -t tmpfs tmpfs /etc && cp \"$0\" /etc/resolv.conf && exec \"$@\"";
+    let mut command = host.command("unshare");
+    command.args(["--mount", "--", "sh", "-c", script]).arg(file).arg(program);
+    command
 }
 
 fn first_label(node: &Value) -> &str {

@@ -1,6 +1,6 @@
 //! The machine that a node is a guest on: its uplink, its other software, its clones.
 
-use std::{process::Command, time::Duration};
+use std::{net::Ipv6Addr, process::Command, time::Duration};
 
 use anyhow::{Result, ensure};
 use weft_hil::{
@@ -19,6 +19,8 @@ const LIMIT: Duration = Duration::from_secs(30);
 fn main() -> std::process::ExitCode {
     Suite::new()
         .test("an_uplink_inside_the_mesh_range_keeps_its_gateway", MESH, an_uplink_inside_the_mesh_range)
+        .test("a_name_server_inside_the_mesh_range_stays_reachable", MESH, a_name_server_inside_the_mesh_range)
+        .test("an_address_that_the_machine_has_already_is_left_to_it", MESH, an_address_that_is_taken)
         .test("a_running_tailscaled_is_named_and_left_alone", MESH, a_running_tailscaled)
         .test("two_machines_with_one_identity_are_named_at_both", MESH, two_machines_with_one_identity)
         .run()
@@ -51,6 +53,47 @@ fn an_uplink_inside_the_mesh_range() -> Result<()> {
     ensure!(before == after, "the way to the gateway was {before:?} and is {after:?}");
     ensure!(phone.ping([100, 80, 0, 1]), "the gateway does not answer any more");
     Ok(())
+}
+
+fn a_name_server_inside_the_mesh_range() -> Result<()> {
+    let mut mesh = Mesh::start()?;
+    let (nas, pi) = (mesh.node("nas")?, mesh.node("pi")?);
+    // The provider's name server has the very address that the mesh gave to nas, on an uplink outside the range.
+    let name_server = nas.mesh_ipv4()?;
+    mesh.lab.router().ip(&format!("addr add {name_server}/32 dev lo"))?;
+    let mut laptop = mesh.machine("laptop")?;
+    laptop.kill()?;
+    laptop.set_resolv_conf(&format!("nameserver {name_server}\n"))?;
+    let way = |node: &Node| node.host.ip(&format!("route get {name_server}"));
+    let before = way(&laptop)?;
+    laptop.start()?;
+    laptop.join(&mesh.join_key(&[])?)?;
+    laptop.reaches(pi.mesh_ipv4()?, LIMIT)?;
+    let after = way(&laptop)?;
+    ensure!(before == after, "the way to the name server was {before} and is {after}");
+    ensure!(laptop.ping(name_server), "the name server does not answer any more");
+    let health = laptop.health()?.join("\n");
+    ensure!(health.contains(&format!("name server {name_server}")) && health.contains("nas"), "{health:?}");
+    laptop.reaches(mesh_ipv6(&nas)?, LIMIT)
+}
+
+fn an_address_that_is_taken() -> Result<()> {
+    let mut mesh = Mesh::start()?;
+    let (mut nas, pi) = (mesh.node("nas")?, mesh.node("pi")?);
+    let address = nas.mesh_ipv4()?;
+    nas.kill()?;
+    nas.host.ip("tuntap add dev other mode tun")?;
+    nas.host.ip(&format!("addr add {address}/32 dev other"))?;
+    nas.start()?;
+    let said = || nas.health().is_ok_and(|health| health.iter().any(|text| text.contains("is not set")));
+    wait::until("a sentence about the address", LIMIT, said)?;
+    ensure!(!nas.host.ip("addr show dev weft0")?.contains(&address.to_string()), "the address is set twice");
+    ensure!(nas.host.ip("addr show dev other")?.contains(&address.to_string()), "the owner lost its address");
+    pi.reaches(mesh_ipv6(&nas)?, LIMIT)
+}
+
+fn mesh_ipv6(node: &Node) -> Result<Ipv6Addr> {
+    Ok(node.weft(&["ip", "-6"])?.trim().parse()?)
 }
 
 fn a_running_tailscaled() -> Result<()> {

@@ -21,6 +21,7 @@ const CHANGE_LIMIT: Duration = Duration::from_secs(1);
 fn main() -> std::process::ExitCode {
     Suite::new()
         .test("a_removed_node_is_unreachable_within_a_second", MESH, a_removed_node_is_unreachable)
+        .test("a_removed_node_that_does_not_hear_of_it_is_refused_by_its_peers", MESH, a_deaf_node_is_refused)
         .test("a_node_that_was_away_learns_of_a_removal_when_it_reconnects", MESH, a_removal_is_learned_later)
         .test("an_expired_node_is_unreachable_within_a_second", MESH, an_expired_node_is_unreachable)
         .test("expiry_is_enforced_without_the_server", MESH, expiry_is_enforced_without_the_server)
@@ -58,7 +59,25 @@ fn a_removed_node_is_unreachable() -> Result<()> {
     let (mesh, [nas, laptop, pi]) = three()?;
     let address = nas.mesh_ipv4()?;
     unreachable_after(|| mesh.admin(&["node", "remove", "nas"]).map(drop), &[&laptop, &pi], address)?;
-    ensure!(laptop.peer("nas")?.is_none(), "laptop's status still names nas");
+    for peer in [&laptop, &pi] {
+        ensure!(peer.peer("nas")?.is_none(), "the status of {} still names nas", peer.name());
+    }
+    laptop.reaches(pi.mesh_ipv4()?, LIMIT)
+}
+
+fn a_deaf_node_is_refused() -> Result<()> {
+    let (mesh, [nas, laptop, pi]) = three()?;
+    let (address, others) = (nas.mesh_ipv4()?, [laptop.mesh_ipv4()?, pi.mesh_ipv4()?]);
+    // Nothing that nas sends to the server arrives, so what the server says stays without an answer; nas itself goes
+    // on, and only the peers can end it.
+    nas.host.ip(&format!("route add blackhole {}/32", mesh.server_address().ip()))?;
+    mesh.lab.router().ip(&format!("route add blackhole {}/32 table 7", nas.host.ipv4()))?;
+    mesh.lab.router().ip(&format!("rule add from {} to {} lookup 7", mesh.server_address().ip(), nas.host.ipv4()))?;
+    unreachable_after(|| mesh.admin(&["node", "remove", "nas"]).map(drop), &[&laptop, &pi], address)?;
+    for other in others {
+        ensure!(!nas.ping(other), "the removed node still reaches {other}");
+    }
+    ensure!(nas.peer("laptop")?.is_some(), "nas has heard of its removal, so this shows nothing about its peers");
     laptop.reaches(pi.mesh_ipv4()?, LIMIT)
 }
 
