@@ -7,7 +7,7 @@
 //!
 //! The owner's loop is:
 //!
-//! ```ignore
+//! ```text
 //! loop {
 //!     tokio::select! {
 //!         result = path.ready() => { result?; path.turn(&mut engine)?; }
