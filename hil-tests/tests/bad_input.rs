@@ -3,6 +3,7 @@
 use std::{
     io::Write,
     net::{TcpStream, UdpSocket},
+    ops::Range,
     process::Stdio,
     time::Duration,
 };
@@ -39,6 +40,8 @@ fn main() -> std::process::ExitCode {
         .test("garbage_on_both_ports_changes_nothing", MESH, garbage)
         .test("a_replayed_connection_changes_nothing", MESH, a_replayed_connection)
         .test("a_version_changed_on_the_way_is_noticed", MESH, a_changed_version)
+        .test("a_version_stripped_on_the_way_is_noticed", MESH, a_stripped_version)
+        .test("a_server_that_says_nothing_is_waited_for_no_longer_than_asked", MESH, a_silent_server)
         .test("a_full_disk_of_the_server_loses_nothing_acknowledged", SERVER, a_full_disk_of_the_server)
         .test("a_node_on_a_full_disk_goes_on_and_says_so", MESH, a_full_disk_of_a_node)
         .run()
@@ -219,19 +222,57 @@ fn node_ids(list: &serde_json::Value) -> Vec<String> {
     list.as_array().into_iter().flatten().filter_map(|node| node.get("id")).map(ToString::to_string).collect()
 }
 
+/// What a node offers.
+const OFFER: &[u8] = b"Weft-Version: 1-1\r\n";
+
+/// Where a node's request says what it offers.
+fn offer(bytes: &[u8]) -> Option<Range<usize>> {
+    let at = bytes.windows(OFFER.len()).position(|window| window == OFFER)?;
+    Some(at..at + OFFER.len())
+}
+
 fn a_changed_version() -> Result<()> {
-    let pretend_newer = |bytes: &mut Vec<u8>| {
-        let offer = b"Weft-Version: 1-1";
-        if let Some(at) = bytes.windows(offer.len()).position(|window| window == offer)
-            && let Some(last) = bytes.get_mut(at + offer.len() - 1)
-        {
-            *last = b'9';
+    let sentence = refused_through(|bytes| {
+        if let Some(range) = offer(bytes) {
+            bytes.splice(range, *b"Weft-Version: 1-9\r\n");
         }
-    };
-    let mut mesh = Mesh::start_with(Setup { proxy: Some(pretend_newer), ..Setup::default() })?;
+    })?;
+    names(&sentence, "altered")
+}
+
+fn a_stripped_version() -> Result<()> {
+    let sentence = refused_through(|bytes| {
+        if let Some(range) = offer(bytes) {
+            bytes.drain(range);
+        }
+    })?;
+    names(&sentence, "version")
+}
+
+/// A join that has to be refused because somebody changes what the node sends; returns the sentence.
+fn refused_through(edit: proxy::Edit) -> Result<String> {
+    let mut mesh = Mesh::start_with(Setup { proxy: Some(edit), ..Setup::default() })?;
     let node = mesh.machine("nas")?;
-    names(&refused(&node, &mesh.join_key(&[])?)?, "altered")?;
+    let sentence = refused(&node, &mesh.join_key(&[])?)?;
+    let sent = mesh.proxy()?.sent(0).context("the node did not connect through the proxy")?;
+    ensure!(offer(&sent).is_some(), "the node offered no version, so nothing was changed");
     ensure!(node_ids(&mesh.admin_json(&["node", "list"])?).is_empty(), "a node joined over an altered request");
+    Ok(sentence)
+}
+
+fn a_silent_server() -> Result<()> {
+    let mut mesh = Mesh::start()?;
+    let (node, key) = (mesh.machine("nas")?, mesh.join_key(&["--reusable"])?);
+    let join = |timeout: &str| refusal(&mut node.weft_command(&["up", "--timeout", timeout, "--join", &key])?, LIMIT);
+    mesh.kill_server()?;
+    names(&join("2s")?, "refused")?;
+    // Somebody else takes its port: connections are accepted, and never answered.
+    let address = mesh.server_address();
+    let _silent = mesh.server_host().enter(move || std::net::TcpListener::bind(address))??;
+    let sentence = join("2s")?;
+    names(&sentence, "did not answer within 2s")?;
+    ensure!(!sentence.contains(&key), "the refusal prints the key:\n{sentence}");
+    ensure!(node.weft(&["ip", "-4"]).is_err(), "the node has an address from nobody");
     Ok(())
 }
 
