@@ -101,23 +101,23 @@ pub enum OpenError {
         reason: String,
     },
     /// The system said no.
-    #[error("cannot use {path}: {source}")]
+    #[error("cannot use {path}: {cause}")]
     Io {
         /// The file or directory.
         path: PathBuf,
         /// The system's word.
-        source: io::Error,
+        cause: io::Error,
     },
 }
 
 /// A write that did not happen. What was on the disk before is still there.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot save {path}: {source}; what was saved before is unchanged")]
+#[error("cannot save {path}: {cause}; what was saved before is unchanged")]
 pub struct SaveError {
     /// The file.
     pub path: PathBuf,
     /// The system's word.
-    pub source: io::Error,
+    pub cause: io::Error,
 }
 
 /// The state directory of one daemon, locked for as long as this lives.
@@ -133,7 +133,7 @@ impl StateDirectory {
     /// # Errors
     /// [`OpenError::Locked`] where another daemon has it, [`OpenError::Io`].
     pub fn open(directory: &Path) -> Result<Self, OpenError> {
-        let failed = |source| OpenError::Io { path: directory.into(), source };
+        let failed = |cause| OpenError::Io { path: directory.into(), cause };
         fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed)?;
         let lock = fs::OpenOptions::new()
             .create(true)
@@ -145,7 +145,7 @@ impl StateDirectory {
         match lock.try_lock() {
             Ok(()) => Ok(Self { directory: directory.into(), _lock: lock }),
             Err(fs::TryLockError::WouldBlock) => Err(OpenError::Locked { directory: directory.into() }),
-            Err(fs::TryLockError::Error(source)) => Err(failed(source)),
+            Err(fs::TryLockError::Error(cause)) => Err(failed(cause)),
         }
     }
 
@@ -186,7 +186,7 @@ impl StateDirectory {
         let path = self.directory.join(file.name());
         let header = format!("weft {} {VERSION}\n", file.name());
         let lasting = file != File::RecentPeers;
-        replace(&path, &[header.as_bytes(), body], lasting).map_err(|source| SaveError { path, source })
+        replace(&path, &[header.as_bytes(), body], lasting).map_err(|cause| SaveError { path, cause })
     }
 
     /// Removes a file, where it is there.
@@ -199,7 +199,7 @@ impl StateDirectory {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             removed => removed.and_then(|()| sync(&self.directory)),
         };
-        removed.map_err(|source| SaveError { path, source })
+        removed.map_err(|cause| SaveError { path, cause })
     }
 
     /// Reads the preferences; the default where there are none.
@@ -228,12 +228,12 @@ impl StateDirectory {
     pub fn save_prefs(&self, prefs: &Prefs) -> Result<(), SaveError> {
         let path = self.directory.join("prefs.json");
         let text = serde_json::to_vec_pretty(prefs).map_err(io::Error::other);
-        text.and_then(|text| replace(&path, &[&text, b"\n"], true)).map_err(|source| SaveError { path, source })
+        text.and_then(|text| replace(&path, &[&text, b"\n"], true)).map_err(|cause| SaveError { path, cause })
     }
 }
 
 fn read(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, OpenError> {
-    let failed = |source| OpenError::Io { path: path.into(), source };
+    let failed = |cause| OpenError::Io { path: path.into(), cause };
     match fs::read(path) {
         Ok(content) => {
             let content = Zeroizing::new(content);
@@ -315,6 +315,15 @@ mod tests {
             directory.remove(File::Netmap).unwrap();
         }
         assert!(directory.load(File::Identity).unwrap().is_none());
+    }
+
+    #[test]
+    fn an_error_says_its_cause_once() {
+        let temporary = tempfile::tempdir().unwrap();
+        let file = temporary.path().join("file");
+        fs::write(&file, "").unwrap();
+        let error = anyhow::Error::from(StateDirectory::open(&file.join("state")).unwrap_err());
+        assert_eq!(format!("{error:#}").matches("Not a directory").count(), 1, "{error:#}");
     }
 
     #[test]
@@ -410,7 +419,7 @@ mod tests {
         while file.write_all(&filler).is_ok() {}
         drop(file);
         let error = directory.save(File::Identity, &[2; 8_000]).unwrap_err();
-        assert_eq!(error.source.kind(), io::ErrorKind::StorageFull);
+        assert_eq!(error.cause.kind(), io::ErrorKind::StorageFull);
         assert_eq!(identity(&directory), [1; 8_000]);
         assert!(!path.join("identity.new").exists());
         fs::remove_file(path.join("filler")).unwrap();

@@ -206,6 +206,14 @@ impl Status {
     }
 }
 
+/// The sentence for a `text` that means no node of the mesh.
+pub fn unknown_node(text: &str) -> String {
+    match text.parse::<IpAddr>() {
+        Ok(address) => format!("no node of this mesh has the address {address}; `weft status` lists them"),
+        Err(_) => format!("no node is called {text}; `weft status` lists them"),
+    }
+}
+
 /// `time` as RFC 3339 in whole seconds, [`ZERO_TIME`] for none.
 pub fn rfc3339(time: Option<UnixTime>) -> String {
     // The formatter refuses years above 9999.
@@ -222,6 +230,12 @@ pub fn rfc3339(time: Option<UnixTime>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_that_nobody_has_is_not_called_a_name() {
+        assert!(unknown_node("nas").starts_with("no node is called nas;"));
+        assert!(unknown_node("100.64.0.9").starts_with("no node of this mesh has the address 100.64.0.9;"));
+    }
 
     #[test]
     fn the_json_has_the_field_names_that_scripts_know() {

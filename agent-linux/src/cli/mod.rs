@@ -7,7 +7,12 @@ mod join;
 mod table;
 mod verbs;
 
-use std::{net::IpAddr, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    process::ExitCode,
+    time::Duration,
+};
 
 use clap::{Args, Parser, Subcommand};
 
@@ -18,7 +23,7 @@ pub const DEFAULT_STATE: &str = "/var/lib/weft";
 
 /// A node of a private WireGuard mesh.
 #[derive(Debug, Parser)]
-#[command(name = "weft", version, about, max_term_width = 100)]
+#[command(name = "weft", version, max_term_width = 100)]
 pub struct Cli {
     /// The daemon's socket
     #[arg(long, global = true, value_name = "PATH", env = "WEFT_SOCKET", default_value = DEFAULT_SOCKET)]
@@ -49,15 +54,19 @@ enum Command {
     Ping(Ping),
     /// Show whose a mesh address is
     Whois {
-        /// A mesh address, such as 100.64.0.2
-        #[arg(value_name = "ADDR")]
+        /// A mesh address, such as 100.64.0.2, with a port or without
+        #[arg(value_name = "ADDR", value_parser = mesh_address)]
         address: IpAddr,
         /// Print JSON
         #[arg(long)]
         json: bool,
     },
     /// Print the versions of this command and of the daemon
-    Version,
+    Version {
+        /// Print JSON; the daemon's is null where none answers
+        #[arg(long)]
+        json: bool,
+    },
     /// Run a userspace WireGuard on a network device, configured by wg(8)
     Tunnel(crate::tunnel::Args),
 }
@@ -85,7 +94,7 @@ struct Up {
     /// visible to every user of the machine while the command runs)
     #[arg(long, value_name = "KEY|file:PATH|-")]
     join: Option<String>,
-    /// The name to ask for instead of the machine's own
+    /// The name to ask for instead of the machine's own; an empty one for the machine's own again
     #[arg(long, value_name = "NAME")]
     hostname: Option<String>,
     /// User who may change things besides root; an empty name takes the right away
@@ -120,6 +129,14 @@ struct Ping {
     node: String,
 }
 
+/// An address as logs show it: `100.64.0.2`, `100.64.0.2:22`, `[fd7a:115c:a1e0::6440:2]:22`.
+fn mesh_address(text: &str) -> Result<IpAddr, String> {
+    let with_port = |_| text.parse::<SocketAddr>().map(|address| address.ip());
+    text.parse()
+        .or_else(with_port)
+        .map_err(|_| format!("it is no IP address; `weft ip {text}` prints those of a node of that name"))
+}
+
 /// The kernel's rules for names of network devices.
 fn device_name(text: &str) -> Result<String, String> {
     let allowed = |c: char| c.is_ascii_graphic() && c != '/' && c != ':';
@@ -144,7 +161,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Ip(ip) => verbs::ip(&socket, &ip),
         Command::Ping(ping) => verbs::ping(&socket, &ping),
         Command::Whois { address, json } => verbs::whois(&socket, address, json),
-        Command::Version => verbs::version(&socket),
+        Command::Version { json } => verbs::version(&socket, json),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -179,7 +196,10 @@ mod tests {
             "weft ip -4 nas",
             "weft ping -c 3 nas",
             "weft whois 100.64.0.2",
+            "weft whois 100.64.0.2:22",
+            "weft whois [fd7a:115c:a1e0::6440:2]:22",
             "weft version",
+            "weft version --json",
         ] {
             if let Err(error) = Cli::try_parse_from(line.split(' ')) {
                 panic!("{line}: {error}");

@@ -18,7 +18,8 @@ pub(crate) fn render(status: &Status, now: SystemTime) -> String {
         BackendState::Starting => text.push_str("Weft is starting: it has no answer from the server so far.\n"),
         BackendState::Running => {}
     }
-    if status.backend_state != BackendState::NeedsLogin {
+    // While it is stopped, what it last knew of its peers is no news.
+    if matches!(status.backend_state, BackendState::Running | BackendState::Starting) {
         let mut peers: Vec<&NodeStatus> = status.peer.values().collect();
         peers.sort_by(|a, b| a.host_name.cmp(&b.host_name).then_with(|| a.id.cmp(&b.id)));
         let rows = status
@@ -161,6 +162,13 @@ mod tests {
     }
 
     #[test]
+    fn a_stopped_node_tells_nothing_of_its_peers() {
+        let active = NodeStatus { active: true, tx_bytes: 148, ..node("nas", "100.64.0.2") };
+        let status = Status { backend_state: BackendState::Stopped, ..mesh(vec![active]) };
+        assert_eq!(render(&status, now()), "Weft is stopped. `weft up` resumes.\n");
+    }
+
+    #[test]
     fn health_stands_under_the_table() {
         let mut status = mesh(Vec::new());
         status.health.push("The disk is full.".into());
@@ -170,8 +178,11 @@ mod tests {
     #[test]
     fn who_is_in_no_mesh_is_told_what_to_do() {
         assert_eq!(render(&Status::default(), now()), "Logged out. `weft up --join KEY` joins a mesh.\n");
-        let stopped = Status { backend_state: BackendState::Stopped, ..mesh(Vec::new()) };
-        assert!(render(&stopped, now()).starts_with("Weft is stopped. `weft up` resumes.\n100.64.0.1 "));
+        let starting = Status { backend_state: BackendState::Starting, ..mesh(Vec::new()) };
+        assert!(
+            render(&starting, now())
+                .starts_with("Weft is starting: it has no answer from the server so far.\n100.64.0.1 ")
+        );
     }
 
     #[test]

@@ -12,7 +12,7 @@ use anyhow::{Context as _, bail};
 use super::{join, table};
 use crate::{
     local_api::{self, Reply, Request, client::Client},
-    status::{BackendState, NodeStatus, Status, VERSION},
+    status::{BackendState, NodeStatus, Status, VERSION, unknown_node},
 };
 
 pub(super) fn up(socket: &Path, up: super::Up) -> anyhow::Result<()> {
@@ -58,7 +58,7 @@ pub(super) fn status(socket: &Path, json: bool) -> anyhow::Result<()> {
 pub(super) fn ip(socket: &Path, ip: &super::Ip) -> anyhow::Result<()> {
     let status = block_on(fetch_status(socket))??;
     let node = match &ip.node {
-        Some(text) => status.find(text).with_context(|| unknown(text))?,
+        Some(text) => status.find(text).with_context(|| unknown_node(text))?,
         None => status.this.as_ref().context("this machine is in no mesh; `weft up --join KEY` joins one")?,
     };
     let wanted = |address: &&IpAddr| !(ip.v4 && address.is_ipv6() || ip.v6 && address.is_ipv4());
@@ -127,13 +127,16 @@ pub(super) fn whois(socket: &Path, address: IpAddr, json: bool) -> anyhow::Resul
     }
 }
 
-pub(super) fn version(socket: &Path) -> anyhow::Result<()> {
+pub(super) fn version(socket: &Path, json: bool) -> anyhow::Result<()> {
     let daemon = match block_on(ask(socket, &Request::Version))? {
-        Ok(Reply::Version(version)) => version,
-        Ok(_) => "unknown".into(),
-        Err(_) => "not running".into(),
+        Ok(Reply::Version(version)) => Some(version),
+        Ok(_) | Err(_) => None,
     };
-    print(&format!("weft {VERSION}\ndaemon {daemon}\n"))
+    if json {
+        let versions = serde_json::json!({ "version": VERSION, "daemon": daemon });
+        return print(&format!("{versions:#}\n"));
+    }
+    print(&format!("weft {VERSION}\ndaemon {}\n", daemon.as_deref().unwrap_or("not running")))
 }
 
 /// `pong from nas (100.64.0.2) via 10.0.1.2:41641 in 2ms`
@@ -145,10 +148,6 @@ fn pong_line(pong: &local_api::Pong) -> String {
         micros => format!("{}ms", micros / 1_000),
     };
     format!("pong from {} ({}) via {way} in {time}", pong.node, pong.address)
-}
-
-fn unknown(node: &str) -> String {
-    format!("no node is called {node}; `weft status` lists them")
 }
 
 /// Prints the notices of what was done.

@@ -46,7 +46,10 @@ pub(super) fn status(
     add_user(&mut status.user, user);
     status.this = Some(this);
     for peer in node.netmap().peers() {
-        let (peer, user) = peer_status(node, peer, now, time);
+        let (mut peer, user) = peer_status(node, peer, now, time);
+        // A handshake that nobody answered yet does not go on while the node is stopped.
+        peer.active &= state != BackendState::Stopped;
+        peer.in_engine &= state != BackendState::Stopped;
         add_user(&mut status.user, user);
         status.peer.insert(peer.public_key.clone(), peer);
     }

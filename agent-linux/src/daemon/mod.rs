@@ -38,7 +38,7 @@ use tokio::{
     task::LocalSet,
 };
 use weft_core::{
-    control::MAX_FRAME,
+    control::{MAX_FRAME, Retry},
     node::{ControlState, NodeEvent, Persist, Skew},
     time::Instant,
 };
@@ -414,10 +414,12 @@ impl Daemon {
         sentences.extend(self.notes.left.clone());
         sentences.extend(self.keeper.failure());
         if self.wire.is_some() {
-            let last_error = self.node.last_error().map(|(_, sentence)| sentence.to_owned());
+            let last_error = self.node.last_error();
             if self.node.control_state() != ControlState::Registered {
-                let why = last_error.or_else(|| self.notes.link.clone());
-                let kept = self.node.netmap().own().is_some();
+                let refused = last_error.and_then(|(code, _)| code).is_some_and(|code| code.retry() == Retry::NewKey);
+                let why = last_error.map(|(_, sentence)| sentence.to_owned()).or_else(|| self.notes.link.clone());
+                // Peers have been told to refuse a node whose key the server refuses.
+                let kept = !refused && self.node.netmap().own().is_some();
                 let goes_on = if kept { " Until then the last netmap serves." } else { "" };
                 sentences.extend(why.map(|why| format!("Not connected to the control server: {why}.{goes_on}")));
             }

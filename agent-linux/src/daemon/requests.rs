@@ -15,7 +15,7 @@ use crate::{
     clock,
     local_api::{Ping, Pong, Refusal, RefusalKind, Reply, Request, Up, server::Call},
     ping,
-    status::VERSION,
+    status::{VERSION, unknown_node},
 };
 
 /// The kept netmap serves where the server does not answer an `up` within this time.
@@ -45,6 +45,19 @@ struct WaitingUp {
 }
 
 impl Waiting {
+    fn add_up(&mut self, up: WaitingUp) {
+        // Whoever gave up, perhaps since the server has been away for days, takes no place any more.
+        self.ups.retain(|up| !up.reply.is_closed());
+        self.ups.push(up);
+    }
+
+    fn set_logout(&mut self, reply: oneshot::Sender<Reply>, until: Instant) {
+        if let Some((earlier, _)) = self.logout.replace((reply, until)) {
+            let sentence = "another `weft logout` was asked for in the meantime";
+            let _ = earlier.send(refusal(RefusalKind::Superseded, sentence));
+        }
+    }
+
     /// When somebody has waited long enough.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let ups = self.ups.iter().filter_map(|up| up.kept_serves_at);
@@ -93,7 +106,7 @@ impl Daemon {
     fn up(&mut self, up: Up, reply: oneshot::Sender<Reply>) {
         match self.begin_up(up) {
             Ok((kept_serves_at, notices)) => {
-                self.waiting.ups.push(WaitingUp { reply, kept_serves_at, notices });
+                self.waiting.add_up(WaitingUp { reply, kept_serves_at, notices });
                 self.answer_ups();
             }
             Err(refusal) => _ = reply.send(Reply::Error(refusal)),
@@ -216,7 +229,7 @@ impl Daemon {
             return reply_when_kept(&self.keeper, reply, Vec::new());
         }
         let now = clock::now();
-        self.waiting.logout = Some((reply, now + LOGOUT_LIMIT));
+        self.waiting.set_logout(reply, now + LOGOUT_LIMIT);
         if self.wire.is_none() {
             // To tell the server takes no network device.
             self.node.start(now, clock::unix(), &mut self.rng);
@@ -246,6 +259,8 @@ impl Daemon {
 
     /// Becomes a machine that is in no mesh.
     fn forget(&mut self) {
+        // An `up` that came during a logout has nothing to wait for any more.
+        self.refuse_ups(&Refusal::new(RefusalKind::Superseded, "this machine has left its mesh in the meantime"));
         self.take_down();
         while self.node.poll_event().is_some() {}
         self.node = mesh_node::new(&hostname(&self.prefs), MTU);
@@ -277,14 +292,13 @@ impl Daemon {
         }
     }
 
-    fn ping(&mut self, ping: &Ping, reply: oneshot::Sender<Reply>) {
+    fn ping(&mut self, ping: &Ping, mut reply: oneshot::Sender<Reply>) {
         let Some(wire) = &self.wire else {
             let _ = reply.send(refusal(RefusalKind::NotReady, "weft is not running; `weft up` starts it"));
             return;
         };
         let Some(named) = describe::find(&self.node, &ping.node) else {
-            let sentence = format!("no node is called {}; `weft status` lists them", ping.node);
-            let _ = reply.send(refusal(RefusalKind::NotReady, sentence));
+            let _ = reply.send(refusal(RefusalKind::NotReady, unknown_node(&ping.node)));
             return;
         };
         let wanted = ping.node.parse::<IpAddr>().ok();
@@ -297,7 +311,12 @@ impl Daemon {
         let limit = Duration::from_millis(ping.timeout_ms.into()).min(LONGEST_PING);
         let (sequence, done, name) = (ping.sequence, self.pinged.0.clone(), named.name);
         tokio::task::spawn_local(async move {
-            let outcome = match ping::echo(address, sequence, limit).await {
+            let echoed = tokio::select! {
+                echoed = ping::echo(address, sequence, limit) => echoed,
+                // A caller that hangs up must not leave a socket behind for as long as it asked for.
+                () = reply.closed() => return,
+            };
+            let outcome = match echoed {
                 Ok(Some(time)) => Ok((name, address, named.key, time)),
                 Ok(None) => {
                     let waited = humantime::format_duration(limit);
@@ -369,6 +388,19 @@ mod tests {
 
     /// Asks a daemon that has not joined and whose network device nobody can make.
     fn ask(requests: Vec<Request>) -> Vec<Reply> {
+        with_daemon(async |mut daemon| {
+            let mut replies = Vec::new();
+            for request in requests {
+                let (reply, answer) = oneshot::channel();
+                daemon.call(Call { request, reply });
+                daemon.settle().unwrap();
+                replies.push(answer.await.unwrap());
+            }
+            replies
+        })
+    }
+
+    fn with_daemon<T>(test: impl AsyncFnOnce(Daemon) -> T) -> T {
         let directory = tempfile::tempdir().unwrap();
         let settings = cli::Daemon {
             state: directory.path().into(),
@@ -379,15 +411,7 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         LocalSet::new().block_on(&runtime, async {
             let state = Arc::new(StateDirectory::open(directory.path()).unwrap());
-            let mut daemon = Daemon::new(settings, state, Rc::new(Cell::new(None))).unwrap();
-            let mut replies = Vec::new();
-            for request in requests {
-                let (reply, answer) = oneshot::channel();
-                daemon.call(Call { request, reply });
-                daemon.settle().unwrap();
-                replies.push(answer.await.unwrap());
-            }
-            replies
+            test(Daemon::new(settings, state, Rc::new(Cell::new(None))).unwrap()).await
         })
     }
 
@@ -441,6 +465,38 @@ mod tests {
         assert!(!sentence.contains(key.as_str()));
         let Reply::Status(status) = &replies[1] else { panic!("no status") };
         assert!(!status.have_node_key, "nothing was begun");
+    }
+
+    fn waiting_up() -> (WaitingUp, oneshot::Receiver<Reply>) {
+        let (reply, answer) = oneshot::channel();
+        (WaitingUp { reply, kept_serves_at: None, notices: Vec::new() }, answer)
+    }
+
+    #[test]
+    fn callers_who_gave_up_are_not_collected() {
+        let mut waiting = Waiting::default();
+        (0..100).for_each(|_| waiting.add_up(waiting_up().0));
+        let (patient, _answer) = waiting_up();
+        waiting.add_up(patient);
+        waiting.add_up(waiting_up().0);
+        assert_eq!(waiting.ups.len(), 2);
+    }
+
+    #[test]
+    fn an_up_during_a_logout_and_the_earlier_of_two_logouts_learn_of_it() {
+        with_daemon(async |mut daemon| {
+            let (up, up_answer) = waiting_up();
+            daemon.waiting.add_up(up);
+            let (earlier, earlier_answer) = oneshot::channel();
+            let (later, later_answer) = oneshot::channel();
+            let until = clock::now();
+            daemon.waiting.set_logout(earlier, until);
+            daemon.waiting.set_logout(later, until);
+            assert_eq!(refused(&earlier_answer.await.unwrap()).0, RefusalKind::Superseded);
+            daemon.left();
+            assert!(matches!(later_answer.await.unwrap(), Reply::Done { .. }));
+            assert_eq!(refused(&up_answer.await.unwrap()).0, RefusalKind::Superseded);
+        });
     }
 
     #[test]

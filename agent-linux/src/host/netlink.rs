@@ -7,6 +7,7 @@ use std::{
     collections::BTreeSet,
     fs, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    path::Path,
     sync::Arc,
 };
 
@@ -104,7 +105,7 @@ impl Netlink {
         }
         let lists = RESOLV_CONF.iter().filter_map(|path| fs::read_to_string(path).ok());
         view.name_servers = lists.flat_map(|text| name_servers(&text)).collect();
-        view.tailscaled_answers = std::os::unix::net::UnixStream::connect(tailscale::SOCKET).is_ok();
+        view.tailscaled_answers = listens(Path::new(tailscale::SOCKET)).await;
         Ok(view)
     }
 
@@ -174,6 +175,15 @@ impl Netlink {
             IpVersion::V6 => RouteMessageBuilder::<Ipv6Addr>::new().build(),
         };
         self.handle.route().get(filter).execute().try_collect().await.map_err(into_io)
+    }
+}
+
+/// Whether somebody listens at a Unix socket, also one who has stopped to accept.
+async fn listens(path: &Path) -> bool {
+    match tokio::net::UnixStream::connect(path).await {
+        Ok(_) => true,
+        // A blocking connect would wait for as long as the queue is full.
+        Err(error) => error.kind() == io::ErrorKind::WouldBlock,
     }
 }
 
@@ -285,5 +295,39 @@ fn into_io(error: rtnetlink::Error) -> io::Error {
     match error {
         rtnetlink::Error::NetlinkError(message) => message.to_io(),
         error => io::Error::other(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use socket2::{Domain, SockAddr, Socket, Type};
+
+    use super::*;
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_daemon_that_hangs_listens_and_holds_nobody_up() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("tailscaled.sock");
+        assert!(!listens(&path).await);
+        let listener = UnixListener::bind(&path).unwrap();
+        assert!(listens(&path).await);
+        drop(listener);
+        assert!(!listens(&path).await, "what a killed daemon left");
+        std::fs::remove_file(&path).unwrap();
+        let hung = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        let address = SockAddr::unix(&path).unwrap();
+        hung.bind(&address).unwrap();
+        hung.listen(0).unwrap();
+        let mut queue = Vec::new();
+        loop {
+            let client = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None).unwrap();
+            if client.connect(&address).is_err() {
+                break;
+            }
+            queue.push(client);
+        }
+        assert!(listens(&path).await);
     }
 }

@@ -26,12 +26,12 @@ pub enum ClientError {
         path: PathBuf,
     },
     /// The socket cannot be used.
-    #[error("cannot talk to the weft daemon at {path}: {source}")]
+    #[error("cannot talk to the weft daemon at {path}: {cause}")]
     Io {
         /// The socket.
         path: PathBuf,
         /// The system's word.
-        source: io::Error,
+        cause: io::Error,
     },
     /// The daemon closed the connection without an answer.
     #[error("the weft daemon stopped while it was asked")]
@@ -56,13 +56,13 @@ impl Client {
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
                 Err(ClientError::NoDaemon { path: path.into() })
             }
-            Err(source) => Err(ClientError::Io { path: path.into(), source }),
+            Err(cause) => Err(ClientError::Io { path: path.into(), cause }),
         }
     }
 
     /// Asks and waits for the answer, however long the daemon takes.
     pub async fn ask(&mut self, request: &Request) -> Result<Reply, ClientError> {
-        let failed = |source| ClientError::Io { path: self.path.clone(), source };
+        let failed = |cause| ClientError::Io { path: self.path.clone(), cause };
         let mut line = Zeroizing::new(serde_json::to_vec(request).map_err(ClientError::Answer)?);
         line.push(b'\n');
         self.stream.write_all(&line).await.map_err(failed)?;
@@ -70,7 +70,7 @@ impl Client {
         match self.stream.read_until(b'\n', &mut answer).await {
             Ok(0) => Err(ClientError::Closed),
             Ok(_) => serde_json::from_slice(&answer).map_err(ClientError::Answer),
-            Err(source) => Err(failed(source)),
+            Err(cause) => Err(failed(cause)),
         }
     }
 }

@@ -16,14 +16,15 @@ use std::{
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{UnixListener, UnixStream},
-    sync::{Semaphore, mpsc, oneshot},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
 };
 use zeroize::Zeroizing;
 
 use super::{MAX_REQUEST, Refusal, RefusalKind, Reply, Request};
 
-/// How many connections are served at a time; the next ones wait.
-const MAX_CONNECTIONS: usize = 64;
+/// How many connections of those who may change things are served at a time, and how many of all others. Apart, so
+/// that nobody keeps the owner of the machine out.
+const MAX_CONNECTIONS: usize = 32;
 
 /// A request and where its answer goes. A dropped `reply` tells the caller that the daemon went away.
 #[derive(Debug)]
@@ -51,12 +52,12 @@ pub enum BindError {
         path: PathBuf,
     },
     /// The system said no.
-    #[error("cannot listen on {path}: {source}")]
+    #[error("cannot listen on {path}: {cause}")]
     Io {
         /// The socket.
         path: PathBuf,
         /// The system's word.
-        source: io::Error,
+        cause: io::Error,
     },
 }
 
@@ -71,7 +72,7 @@ pub struct LocalApi {
 impl LocalApi {
     /// Listens on `path`. A socket that a killed daemon left is replaced, one that answers is not.
     pub fn bind(path: &Path) -> Result<Self, BindError> {
-        let failed = |source| BindError::Io { path: path.into(), source };
+        let failed = |cause| BindError::Io { path: path.into(), cause };
         if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
             fs::DirBuilder::new().recursive(true).mode(0o755).create(directory).map_err(failed)?;
         }
@@ -97,9 +98,8 @@ impl LocalApi {
 
     /// Serves connections until `calls` is closed. Has to run inside a `LocalSet`.
     pub async fn serve(&self, calls: mpsc::Sender<Call>) {
-        let free = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let places = Places::new();
         while !calls.is_closed() {
-            let Ok(permit) = Arc::clone(&free).acquire_owned().await else { return };
             let stream = match self.listener.accept().await {
                 Ok((stream, _)) => stream,
                 Err(error) => {
@@ -109,14 +109,39 @@ impl LocalApi {
                     continue;
                 }
             };
+            let Ok(caller) = stream.peer_cred().map(|caller| caller.uid()) else { continue };
+            let owner = may_change(caller, own_user(), self.operator.get());
+            let Some(place) = places.take(owner) else {
+                tracing::debug!("user {caller} is turned away: too many local connections");
+                continue;
+            };
             let (calls, operator) = (calls.clone(), self.operator());
             tokio::task::spawn_local(async move {
-                if let Err(error) = converse(stream, &calls, &operator).await {
+                if let Err(error) = converse(stream, caller, &calls, &operator).await {
                     tracing::debug!("a local connection ended: {error}");
                 }
-                drop(permit);
+                drop(place);
             });
         }
+    }
+}
+
+/// Room for connections, for the owners of the machine apart from all others.
+#[derive(Debug)]
+struct Places {
+    owners: Arc<Semaphore>,
+    others: Arc<Semaphore>,
+}
+
+impl Places {
+    fn new() -> Self {
+        let room = || Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        Self { owners: room(), others: room() }
+    }
+
+    /// A place until it is dropped; `None` where there is none.
+    fn take(&self, owner: bool) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(if owner { &self.owners } else { &self.others }).try_acquire_owned().ok()
     }
 }
 
@@ -133,8 +158,12 @@ fn may_change(caller: u32, daemon: u32, operator: Option<u32>) -> bool {
     caller == 0 || caller == daemon || operator == Some(caller)
 }
 
-async fn converse(mut stream: UnixStream, calls: &mpsc::Sender<Call>, operator: &Cell<Option<u32>>) -> io::Result<()> {
-    let caller = stream.peer_cred()?.uid();
+async fn converse(
+    mut stream: UnixStream,
+    caller: u32,
+    calls: &mpsc::Sender<Call>,
+    operator: &Cell<Option<u32>>,
+) -> io::Result<()> {
     let (reading, mut writing) = stream.split();
     let mut reading = BufReader::new(reading);
     // A line may hold a join key.
@@ -274,6 +303,37 @@ mod tests {
             fs::write(&path, "precious").unwrap();
             assert!(matches!(LocalApi::bind(&path), Err(BindError::NotASocket { .. })));
             assert_eq!(fs::read(&path).unwrap(), b"precious");
+        });
+    }
+
+    #[test]
+    fn connections_that_idle_keep_no_owner_out() {
+        let places = Places::new();
+        let mut idle: Vec<_> = (0..MAX_CONNECTIONS).map(|_| places.take(false).unwrap()).collect();
+        assert!(places.take(false).is_none());
+        assert!(places.take(true).is_some());
+        idle.pop();
+        assert!(places.take(false).is_some());
+    }
+
+    #[test]
+    fn one_connection_too_many_is_turned_away_and_the_next_is_served() {
+        run(async {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("weft.sock");
+            daemon(&path);
+            let mut served = Vec::new();
+            for _ in 0..MAX_CONNECTIONS {
+                let mut client = client::Client::connect(&path).await.unwrap();
+                client.ask(&Request::Version).await.unwrap();
+                served.push(client);
+            }
+            let mut end = [0];
+            let mut one_more = UnixStream::connect(&path).await.unwrap();
+            assert_eq!(one_more.read(&mut end).await.unwrap(), 0);
+            drop(served);
+            // The daemon sees the ends in its own time.
+            while client::Client::connect(&path).await.unwrap().ask(&Request::Version).await.is_err() {}
         });
     }
 
