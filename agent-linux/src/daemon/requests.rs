@@ -115,6 +115,10 @@ impl Daemon {
 
     /// Begins; returns from when on a kept netmap is good enough, and what to say.
     fn begin_up(&mut self, up: Up) -> Result<(Option<Instant>, Vec<String>), Refusal> {
+        if self.waiting.logout.is_some() {
+            let sentence = "`weft logout` is still telling the control server; try again when it has ended";
+            return Err(Refusal::new(RefusalKind::NotReady, sentence));
+        }
         let key = up.join.as_ref().map(|text| text.reveal().parse::<JoinKey>());
         let mut key = key.transpose().map_err(|error| Refusal::new(RefusalKind::BadRequest, error.to_string()))?;
         let mut notices = Vec::new();
@@ -259,7 +263,7 @@ impl Daemon {
 
     /// Becomes a machine that is in no mesh.
     fn forget(&mut self) {
-        // An `up` that came during a logout has nothing to wait for any more.
+        // Nothing is left that an `up` could wait for.
         self.refuse_ups(&Refusal::new(RefusalKind::Superseded, "this machine has left its mesh in the meantime"));
         self.take_down();
         while self.node.poll_event().is_some() {}
@@ -483,7 +487,17 @@ mod tests {
     }
 
     #[test]
-    fn an_up_during_a_logout_and_the_earlier_of_two_logouts_learn_of_it() {
+    fn an_up_during_a_logout_is_refused() {
+        with_daemon(async |mut daemon| {
+            daemon.waiting.set_logout(oneshot::channel().0, clock::now());
+            let (reply, answer) = oneshot::channel();
+            daemon.call(Call { request: Request::Up(Up::default()), reply });
+            assert!(refused(&answer.await.unwrap()).1.contains("weft logout"));
+        });
+    }
+
+    #[test]
+    fn an_up_before_a_logout_and_the_earlier_of_two_logouts_learn_of_it() {
         with_daemon(async |mut daemon| {
             let (up, up_answer) = waiting_up();
             daemon.waiting.add_up(up);
