@@ -56,7 +56,7 @@ pub struct Status {
     pub current_tailnet: Option<Network>,
     /// The control server and whether it answers.
     pub control: Option<Control>,
-    /// The other nodes by their node key.
+    /// The other nodes by their node key. The daemon gives them by pages.
     pub peer: BTreeMap<String, NodeStatus>,
     /// The owners of nodes by their id.
     pub user: BTreeMap<String, UserProfile>,

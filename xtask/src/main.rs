@@ -51,7 +51,7 @@ enum Command {
     Test(test::Options),
     /// Check formatting, clippy, documentation, licences, file lengths and the places of unsafe code
     Lint,
-    /// What CI runs: lint, test, and the benchmark of the control server with 500 nodes
+    /// What CI runs: lint, test, and the benchmarks: the control server with 500 nodes, the agent with 1,000
     Ci,
     /// Measure, and fail where a limit is missed
     Bench(bench::Options),

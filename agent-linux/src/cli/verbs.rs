@@ -7,7 +7,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 
 use super::{join, table};
 use crate::{
@@ -91,8 +91,7 @@ pub(super) fn ping(socket: &Path, ping: &super::Ping) -> anyhow::Result<()> {
                 Reply::Error(refusal) if refusal.kind == local_api::RefusalKind::Timeout => {
                     print(&format!("{}\n", refusal.sentence))?;
                 }
-                Reply::Error(refusal) => return Err(refusal.into()),
-                _ => bail!("the daemon answered something else than was asked"),
+                other => return Err(unexpected(other)),
             }
             if sequence < limit {
                 tokio::time::sleep_until(started + PAUSE).await;
@@ -158,8 +157,7 @@ fn done(reply: Reply) -> anyhow::Result<()> {
             notices.iter().for_each(|notice| eprintln!("weft: {notice}"));
             Ok(())
         }
-        Reply::Error(refusal) => Err(refusal.into()),
-        _ => bail!("the daemon answered something else than was asked"),
+        other => Err(unexpected(other)),
     }
 }
 
@@ -167,11 +165,31 @@ async fn ask(socket: &Path, request: &Request) -> anyhow::Result<Reply> {
     Ok(Client::connect(socket).await?.ask(request).await?)
 }
 
+/// The whole status document, page by page.
 async fn fetch_status(socket: &Path) -> anyhow::Result<Status> {
-    match ask(socket, &Request::Status).await? {
-        Reply::Status(status) => Ok(*status),
-        Reply::Error(refusal) => Err(refusal.into()),
-        _ => bail!("the daemon answered something else than was asked"),
+    let mut client = Client::connect(socket).await?;
+    let mut status = match client.ask(&Request::Status).await? {
+        Reply::Status(status) => *status,
+        other => return Err(unexpected(other)),
+    };
+    let mut next = Some(0);
+    while let Some(from) = next {
+        match client.ask(&Request::Peers { from }).await? {
+            Reply::Peers(page) => {
+                status.peer.extend(page.peer);
+                status.user.extend(page.user);
+                next = page.next;
+            }
+            other => return Err(unexpected(other)),
+        }
+    }
+    Ok(status)
+}
+
+fn unexpected(reply: Reply) -> anyhow::Error {
+    match reply {
+        Reply::Error(refusal) => refusal.into(),
+        _ => anyhow!("the daemon answered something else than was asked"),
     }
 }
 

@@ -11,11 +11,14 @@ use weft_core::{
 
 use super::mesh_node::MeshNode;
 use crate::{
-    local_api::Whois,
+    local_api::{Peers, Whois},
     status::{BackendState, Control, Network, NodeStatus, Status, UserProfile, VERSION, rfc3339},
 };
 
-/// The status document.
+/// Peers on one page: some 100 KB, so that a large mesh costs the daemon little memory and never holds up its packets.
+const PEERS_ON_A_PAGE: usize = 128;
+
+/// The status document without the peers.
 pub(super) fn status(
     node: &MeshNode,
     state: BackendState,
@@ -45,15 +48,24 @@ pub(super) fn status(
     let (this, user) = self_status(node, own, state, time);
     add_user(&mut status.user, user);
     status.this = Some(this);
-    for peer in node.netmap().peers() {
+    status
+}
+
+/// The page of the status document's peers that begins at the cursor `from`.
+pub(super) fn peers(node: &MeshNode, state: BackendState, from: usize, now: Instant, wall: UnixTime) -> Peers {
+    let time = node.time(now, wall);
+    let mut page = Peers::default();
+    for (next, peer) in node.netmap().peers_from(from).take(PEERS_ON_A_PAGE) {
         let (mut peer, user) = peer_status(node, peer, now, time);
         // A handshake that nobody answered yet does not go on while the node is stopped.
         peer.active &= state != BackendState::Stopped;
         peer.in_engine &= state != BackendState::Stopped;
-        add_user(&mut status.user, user);
-        status.peer.insert(peer.public_key.clone(), peer);
+        add_user(&mut page.user, user);
+        page.peer.insert(peer.public_key.clone(), peer);
+        page.next = Some(next);
     }
-    status
+    page.next = page.next.filter(|_| page.peer.len() == PEERS_ON_A_PAGE);
+    page
 }
 
 /// Whose a mesh address is.
@@ -188,4 +200,69 @@ fn user_profile(name: &str) -> UserProfile {
         .bytes()
         .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
     UserProfile { id: hash >> 11, login_name: name.into(), display_name: name.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use weft_core::control::{
+        MAX_RECORD, NetworkId, NodeId, ServerRecord,
+        record::{Address, Peer, Text},
+    };
+
+    use super::*;
+    use crate::clock;
+
+    /// A node that knows `count` peers.
+    fn node(count: u32) -> MeshNode {
+        let mut node = super::super::mesh_node::new("laptop", 1_280);
+        let mut out = [0; MAX_RECORD];
+        for id in 1..=count {
+            let name = format!("node-{id}");
+            let addresses = [Address(Ipv4Addr::from_bits(0x6440_0000 + id).into())];
+            let mut key = [7; 32];
+            key[..4].copy_from_slice(&id.to_le_bytes());
+            let peer = Peer {
+                id: NodeId(id),
+                node_key: NodeKey::from_bytes(key),
+                name: Text::new(&name).unwrap(),
+                addresses: (&addresses).into(),
+                os: None,
+                user: Some(Text::new("ada").unwrap()),
+                tags: Default::default(),
+                key_expiry: None,
+                revision: id.into(),
+            };
+            let len = ServerRecord::from(peer).encode(NetworkId(1), &mut out).unwrap();
+            node.restore_netmap_record(&out[..len], clock::now()).unwrap();
+        }
+        node
+    }
+
+    #[test]
+    fn the_pages_hold_every_peer_once_and_end() {
+        for count in [0, 1, PEERS_ON_A_PAGE - 1, PEERS_ON_A_PAGE, PEERS_ON_A_PAGE + 1, 3 * PEERS_ON_A_PAGE] {
+            let node = node(count as u32);
+            let (mut names, mut from) = (Vec::new(), Some(0));
+            while let Some(cursor) = from {
+                let page = peers(&node, BackendState::Running, cursor, clock::now(), clock::unix());
+                assert!(page.peer.len() <= PEERS_ON_A_PAGE);
+                assert_eq!(page.user.len(), usize::from(!page.peer.is_empty()));
+                assert!(page.next.is_none_or(|next| next > cursor), "no way back");
+                names.extend(page.peer.into_values().map(|peer| peer.host_name));
+                from = page.next;
+            }
+            assert_eq!(names.len(), count);
+            names.sort();
+            names.dedup();
+            assert_eq!(names.len(), count, "none twice");
+        }
+    }
+
+    #[test]
+    fn a_page_behind_the_last_peer_is_empty() {
+        let page = peers(&node(3), BackendState::Running, usize::MAX, clock::now(), clock::unix());
+        assert!(page.peer.is_empty() && page.next.is_none());
+    }
 }

@@ -93,6 +93,9 @@ impl Daemon {
             Request::Logout => return self.logout(call.reply),
             Request::Ping(ping) => return self.ping(&ping, call.reply),
             Request::Status => return self.status(call.reply),
+            Request::Peers { from } => {
+                Reply::Peers(describe::peers(&self.node, self.backend_state(), from, clock::now(), clock::unix()))
+            }
             Request::Whois { address } => match describe::whois(&self.node, address, clock::now(), clock::unix()) {
                 Some(whois) => Reply::Whois(Box::new(whois)),
                 None => refusal(RefusalKind::NotReady, format!("no node of this mesh has the address {address}")),

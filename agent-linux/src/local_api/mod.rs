@@ -8,6 +8,7 @@ pub mod client;
 pub mod server;
 
 use std::{
+    collections::BTreeMap,
     fmt,
     net::{IpAddr, SocketAddr},
 };
@@ -24,8 +25,13 @@ pub const MAX_REQUEST: usize = 16 * 1024;
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "method", rename_all = "kebab-case")]
 pub enum Request {
-    /// The status document.
+    /// The status document without the peers, whose states are asked of the control server first.
     Status,
+    /// Some of the peers of the status document, as many as make a line of bounded length.
+    Peers {
+        /// Zero, or [`Peers::next`] of the page before.
+        from: usize,
+    },
     /// Join with a key, or go on with the identity that is there. Answered when the node is in the mesh.
     Up(Up),
     /// Stop carrying packets; the identity stays.
@@ -73,7 +79,7 @@ impl Request {
     pub fn changes(&self) -> bool {
         match self {
             Self::Up(_) | Self::Down | Self::Logout => true,
-            Self::Status | Self::Ping(_) | Self::Whois { .. } | Self::Version => false,
+            Self::Status | Self::Peers { .. } | Self::Ping(_) | Self::Whois { .. } | Self::Version => false,
         }
     }
 }
@@ -89,6 +95,8 @@ pub enum Reply {
     },
     /// The answer to [`Request::Status`].
     Status(Box<Status>),
+    /// The answer to [`Request::Peers`].
+    Peers(Peers),
     /// The answer to [`Request::Ping`].
     Pong(Pong),
     /// The answer to [`Request::Whois`].
@@ -97,6 +105,19 @@ pub enum Reply {
     Version(String),
     /// Not done, and why.
     Error(Refusal),
+}
+
+/// A page of [`Status::peer`] and the owners of the nodes on it. A peer that changes between two pages may be on both or
+/// on none.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Peers {
+    /// As [`Status::peer`].
+    pub peer: BTreeMap<String, NodeStatus>,
+    /// As [`Status::user`].
+    pub user: BTreeMap<String, UserProfile>,
+    /// Where the next page begins; none behind the last.
+    pub next: Option<usize>,
 }
 
 /// An echo that came back.

@@ -211,6 +211,12 @@ impl<P: Slots<PeerSlot>, I: Slots<IdEntry>> Netmap<P, I> {
         (0..self.peers.capacity()).filter_map(|slot| self.at(slot))
     }
 
+    /// Every peer from a cursor on, each with the cursor behind it, for whoever takes the peers piece by piece while the
+    /// netmap may change. The first cursor is zero. A peer that does not change meanwhile comes exactly once.
+    pub fn peers_from(&self, cursor: usize) -> impl Iterator<Item = (usize, &PeerRecord)> {
+        (cursor..self.peers.capacity()).filter_map(|slot| Some((slot + 1, self.at(slot)?)))
+    }
+
     /// The peer with this id.
     pub fn by_id(&self, id: NodeId) -> Option<&PeerRecord> {
         self.at(self.slot_of(id)?)

@@ -40,7 +40,11 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     }
 }
 
-/// The benchmark that CI runs.
+/// The benchmarks that CI runs.
 pub(crate) fn ci() -> Result<ExitCode> {
-    control::prepare(&control::Options::of_ci())
+    let control = control::prepare(&control::Options::of_ci())?;
+    if control != ExitCode::SUCCESS {
+        return Ok(control);
+    }
+    agent::prepare(&agent::Options::of_ci())
 }
