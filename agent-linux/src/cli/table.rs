@@ -25,7 +25,7 @@ pub(crate) fn render(status: &Status, now: SystemTime) -> String {
         let rows = status
             .this
             .iter()
-            .map(|node| columns(status, node, "-".into()))
+            .map(|node| columns(status, node, if node.expired { "expired; join again" } else { "-" }.into()))
             .chain(peers.into_iter().map(|node| columns(status, node, state(node, now))));
         align(&rows.collect::<Vec<_>>(), &mut text);
     }
@@ -159,6 +159,13 @@ mod tests {
 100.64.0.6       zed           alice@          linux    idle; offline, tx 1 rx 0
 ";
         assert_eq!(render(&status, now()), expected);
+    }
+
+    #[test]
+    fn a_node_whose_own_key_expired_shows_it() {
+        let mut status = mesh(Vec::new());
+        status.this.as_mut().unwrap().expired = true;
+        assert!(render(&status, now()).ends_with("linux    expired; join again\n"));
     }
 
     #[test]

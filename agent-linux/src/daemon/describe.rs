@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use weft_core::{
+    control::ErrorCode,
     keys::NodeKey,
     node::{ControlState, PeerRecord, SelfRecord},
     time::{Instant, UnixTime},
@@ -131,7 +132,9 @@ fn self_status(
         addrs: node.local_endpoints().iter().collect(),
         online: node.control_state() == ControlState::Registered,
         key_expiry: own.key_expiry().map(|expiry| rfc3339(Some(expiry))),
-        expired: own.is_expired(time),
+        // An owner's decision comes as a refusal, while the last record names a later day.
+        expired: own.is_expired(time)
+            || node.last_error().is_some_and(|(code, _)| code == Some(ErrorCode::NodeKeyExpired)),
         in_network_map: true,
         in_engine: state == BackendState::Running,
         ..NodeStatus::default()

@@ -311,7 +311,11 @@ impl Daemon {
         let wanted = ping.node.parse::<IpAddr>().ok();
         let reachable = |address: &&IpAddr| wanted.is_none_or(|wanted| wanted == **address) && wire.routes(**address);
         let Some(&address) = named.addresses.iter().find(reachable) else {
-            let sentence = format!("weft has no route to {} on this machine; `weft status` says why", ping.node);
+            let sentence = match wanted {
+                Some(IpAddr::V6(_)) => "`weft status` says why, or IPv6 is switched off here",
+                Some(IpAddr::V4(_)) | None => "`weft status` says why",
+            };
+            let sentence = format!("weft has no route to {} on this machine: {sentence}", ping.node);
             let _ = reply.send(refusal(RefusalKind::Host, sentence));
             return;
         };

@@ -34,7 +34,7 @@ pub enum ClientError {
         cause: io::Error,
     },
     /// The daemon closed the connection without an answer.
-    #[error("the weft daemon stopped while it was asked")]
+    #[error("the weft daemon gave no answer: it stopped while it was asked, or too many others ask it; try again")]
     Closed,
     /// The answer is none that this version knows.
     #[error("the weft daemon's answer makes no sense to this command ({0}); are they of the same version?")]
@@ -62,7 +62,10 @@ impl Client {
 
     /// Asks and waits for the answer, however long the daemon takes.
     pub async fn ask(&mut self, request: &Request) -> Result<Reply, ClientError> {
-        let failed = |cause| ClientError::Io { path: self.path.clone(), cause };
+        let failed = |cause: io::Error| match cause.kind() {
+            io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => ClientError::Closed,
+            _ => ClientError::Io { path: self.path.clone(), cause },
+        };
         let mut line = Zeroizing::new(serde_json::to_vec(request).map_err(ClientError::Answer)?);
         line.push(b'\n');
         self.stream.write_all(&line).await.map_err(failed)?;

@@ -328,9 +328,9 @@ mod tests {
                 client.ask(&Request::Version).await.unwrap();
                 served.push(client);
             }
-            let mut end = [0];
-            let mut one_more = UnixStream::connect(&path).await.unwrap();
-            assert_eq!(one_more.read(&mut end).await.unwrap(), 0);
+            let mut one_more = client::Client::connect(&path).await.unwrap();
+            let refused = one_more.ask(&Request::Version).await.unwrap_err();
+            assert!(matches!(refused, client::ClientError::Closed), "{refused}");
             drop(served);
             // The daemon sees the ends in its own time.
             while client::Client::connect(&path).await.unwrap().ask(&Request::Version).await.is_err() {}
