@@ -73,3 +73,18 @@ impl PacketBuffer for HeapPacket {
         self.0 = Vec::new();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use weft_core::wireguard::Device;
+
+    use super::*;
+
+    #[test]
+    fn a_device_and_a_peer_have_their_sizes() {
+        let device = size_of::<Device<HeapStorage>>();
+        let (known, active) = (size_of::<KnownPeer>(), size_of::<ActivePeer<ReplayWindow<WINDOW_WORDS>>>());
+        assert!(device <= 1_400, "device {device} B");
+        assert!(known <= 200 && active <= 3_816, "known {known} B, active {active} B");
+    }
+}
