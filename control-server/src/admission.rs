@@ -17,6 +17,9 @@ use tokio::{sync::Notify, time::Instant};
 /// How long a connection may take without being asked to make room.
 pub const PATIENCE: Duration = Duration::from_secs(1);
 
+/// How many make room at once where the process itself has none left.
+const AT_ONCE: usize = 64;
+
 /// The room for connections that have not proven who they are.
 #[derive(Debug)]
 pub struct Admission {
@@ -95,6 +98,16 @@ impl Admission {
         }
     }
 
+    /// Asks some that have been there longest to make room: a connection could not even be taken, since the process has
+    /// no descriptors or no memory left.
+    pub fn make_room(&self) {
+        let mut waiting = self.lock();
+        let now = Instant::now();
+        for _ in 0..AT_ONCE {
+            waiting.evict(now);
+        }
+    }
+
     /// How many connections have room now.
     pub fn count(&self) -> usize {
         self.lock().slots.len()
@@ -162,6 +175,22 @@ mod tests {
         assert!(tokio::time::timeout(PATIENCE, node.evicted()).await.is_err(), "the honest node stays");
         drop((newcomer, flood, node));
         assert_eq!(admission.count(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_the_process_has_no_room_the_oldest_make_some() {
+        let admission = Admission::new(1_000);
+        let mut flood = Vec::new();
+        for _ in 0..AT_ONCE + 1 {
+            flood.push(admission.admit(ATTACKER).await);
+        }
+        admission.make_room();
+        assert_eq!(admission.count(), AT_ONCE + 1, "all of them are young");
+        tokio::time::sleep(PATIENCE).await;
+        admission.make_room();
+        assert_eq!(admission.count(), 1);
+        flood[AT_ONCE - 1].evicted().await;
+        assert!(tokio::time::timeout(PATIENCE, flood[AT_ONCE].evicted()).await.is_err(), "the youngest stays");
     }
 
     #[tokio::test(start_paused = true)]

@@ -175,6 +175,7 @@ async fn accept(listener: TcpListener, directory: Arc<Directory>, admission: Arc
             Err(error) => {
                 // Out of descriptors or memory, or the connection was gone already.
                 tracing::warn!("cannot take a connection: {error}");
+                admission.make_room();
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
