@@ -4,6 +4,7 @@ use std::{
     collections::VecDeque,
     io::Write,
     net::{SocketAddr, TcpStream},
+    process::Command,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -15,7 +16,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use weft_core::control::{JoinKey, VERSIONS, upgrade::write_request};
 use weft_hil::{
     mesh::Mesh,
-    process::{Daemon, raise_open_files},
+    process::{Daemon, output, raise_open_files},
     requirement::{PING, Requirement},
     suite::Suite,
     wait,
@@ -37,12 +38,31 @@ fn main() -> std::process::ExitCode {
             MESH,
             ten_thousand_connections,
         )
+        .test("a_server_with_few_descriptors_serves_its_nodes_in_a_flood", MESH, few_descriptors)
         .run()
 }
 
 fn ten_thousand_connections() -> Result<()> {
+    let (made, grown) = flooded(CONNECTIONS, |_| Ok(()))?;
+    ensure!(grown <= ALLOWED, "{made} connections cost {grown} bytes, of {ALLOWED} allowed");
+    Ok(())
+}
+
+/// Fewer than the server gives to connections that prove nothing.
+fn few_descriptors() -> Result<()> {
+    let limit = |server: &Daemon| {
+        let pid = server.pid().to_string();
+        output(Command::new("prlimit").args(["--pid", &pid, "--nofile=600:600"])).map(drop)
+    };
+    flooded(2_000, limit).map(drop)
+}
+
+/// Floods a server, which `prepare` is given first, with `connections` and more, and checks that its nodes are served.
+/// Returns how many connections there were, and by how many bytes the server's memory had grown at most.
+fn flooded(connections: usize, prepare: impl FnOnce(&Daemon) -> Result<()>) -> Result<(usize, u64)> {
     raise_open_files()?;
     let mut mesh = Mesh::start()?;
+    prepare(mesh.server()?)?;
     let (nas, laptop) = (mesh.node("nas")?, mesh.node("laptop")?);
     nas.reaches(laptop.mesh_ipv4()?, LIMIT)?;
     let flood = Flood::new(&mesh)?;
@@ -58,7 +78,7 @@ fn ten_thousand_connections() -> Result<()> {
             attacker.enter(move || flood.run())
         });
         let served = (|| -> Result<()> {
-            wait::until("ten thousand connections", LIMIT, || flood.count() >= CONNECTIONS || attack.is_finished())?;
+            wait::until("the flood", LIMIT, || flood.count() >= connections || attack.is_finished())?;
             // The flood goes on: each connection that the server closes is followed by another one.
             newcomer.weft(&["up", "--timeout", "2m", "--join", &key])?;
             newcomer.reaches(nas.mesh_ipv4()?, LIMIT)?;
@@ -74,11 +94,10 @@ fn ten_thousand_connections() -> Result<()> {
         served
     })?;
 
-    ensure!(flood.count() >= CONNECTIONS, "only {} connections were made", flood.count());
-    let grown = server.peak()?.saturating_sub(before);
-    ensure!(grown <= ALLOWED, "{} connections cost {grown} bytes, of {ALLOWED} allowed", flood.count());
+    let made = flood.count();
+    ensure!(made >= connections, "only {made} connections were made");
     ensure!(nas.ping(laptop.mesh_ipv4()?), "the flood broke a session");
-    Ok(())
+    Ok((made, server.peak()?.saturating_sub(before)))
 }
 
 /// Somebody who opens connections without end and holds the last [`CONNECTIONS`] of them.
