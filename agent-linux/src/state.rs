@@ -57,6 +57,9 @@ pub struct Prefs {
     /// Whether the node is up; `weft down` clears it.
     #[serde(default)]
     pub want_running: bool,
+    /// Whether the node logged out: its identity serves to come back as the same node, with another join key.
+    #[serde(default)]
+    pub logged_out: bool,
     /// The name to ask for; none for the machine's own.
     #[serde(default)]
     pub hostname: Option<String>,
@@ -67,7 +70,7 @@ pub struct Prefs {
 
 impl Default for Prefs {
     fn default() -> Self {
-        Self { version: VERSION, want_running: false, hostname: None, operator: None }
+        Self { version: VERSION, want_running: false, logged_out: false, hostname: None, operator: None }
     }
 }
 

@@ -29,6 +29,7 @@ fn main() -> std::process::ExitCode {
     Suite::new()
         .test("a_killed_agent_is_the_same_node_again_within_five_seconds", MESH, a_killed_agent_is_the_same_node_again)
         .test("a_restarted_agent_is_reached_where_only_the_survivor_sends", MESH, only_the_survivor_sends)
+        .test("a_node_that_logged_out_comes_back_as_itself", MESH, a_node_that_logged_out_comes_back)
         .test("traffic_goes_on_without_the_server", MESH, traffic_goes_on_without_the_server)
         .test("an_agent_restarted_without_the_server_reaches_its_peers", MESH, restarted_without_the_server)
         .test("every_node_comes_back_to_a_restarted_server", MESH, nodes_come_back_to_a_restarted_server)
@@ -73,6 +74,21 @@ fn only_the_survivor_sends() -> Result<()> {
     nas.kill()?;
     nas.start()?;
     laptop.reaches(address, BACK_LIMIT)
+}
+
+fn a_node_that_logged_out_comes_back() -> Result<()> {
+    let (mesh, mut nas, laptop) = pair()?;
+    let before = (nas.mesh_ipv4()?, nas.mesh_name()?);
+    nas.weft(&["logout"])?;
+    nas.kill()?;
+    nas.start()?;
+    let status = nas.status()?;
+    ensure!(status["BackendState"] == "NeedsLogin" && status["Self"].is_null(), "logged out, but {status}");
+    ensure!(nas.weft(&["up"]).is_err(), "a node that logged out came up without a join key");
+    ensure!(nas.join("weft1notajoinkey").is_err(), "a text that is no join key was taken");
+    nas.join(&mesh.join_key(&[])?)?;
+    ensure!((nas.mesh_ipv4()?, nas.mesh_name()?) == before, "the node that came back is another one than {before:?}");
+    laptop.reaches(before.0, LIMIT)
 }
 
 fn traffic_goes_on_without_the_server() -> Result<()> {

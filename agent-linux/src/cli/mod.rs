@@ -40,7 +40,7 @@ enum Command {
     Up(Up),
     /// Leave the network for now; the identity stays and `weft up` resumes
     Down,
-    /// Leave the mesh for good: the server is told and the keys are forgotten
+    /// Leave the mesh: the server is told, and to come back takes another join key
     Logout,
     /// Show this node and its peers
     Status {

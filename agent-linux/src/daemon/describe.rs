@@ -28,13 +28,14 @@ pub(super) fn status(
     wall: UnixTime,
 ) -> Status {
     let time = node.time(now, wall);
+    let identity = node.identity().filter(|_| state != BackendState::NeedsLogin);
     let mut status = Status {
         version: VERSION.into(),
         tun: true,
         backend_state: state,
-        have_node_key: node.identity().is_some(),
+        have_node_key: identity.is_some(),
         health,
-        control: node.identity().map(|identity| Control {
+        control: identity.map(|identity| Control {
             urls: identity.addresses.iter().map(|address| address.as_str().into()).collect(),
             public_key: identity.server.to_string(),
             connected: node.control_state() == ControlState::Registered,

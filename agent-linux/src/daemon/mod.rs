@@ -401,7 +401,7 @@ impl Daemon {
 
     fn backend_state(&self) -> BackendState {
         match () {
-            () if self.node.identity().is_none() => BackendState::NeedsLogin,
+            () if self.node.identity().is_none() || self.is_logged_out() => BackendState::NeedsLogin,
             () if !self.prefs.want_running => BackendState::Stopped,
             () if self.wire.is_some() && self.node.netmap().own().is_some() => BackendState::Running,
             () => BackendState::Starting,

@@ -126,7 +126,7 @@ impl Daemon {
         let mut key = key.transpose().map_err(|error| Refusal::new(RefusalKind::BadRequest, error.to_string()))?;
         let mut notices = Vec::new();
         match (&key, self.node.identity()) {
-            (None, None) => {
+            (None, identity) if identity.is_none() || self.is_logged_out() => {
                 let sentence = "this machine is in no mesh; `weft up --join KEY` joins one";
                 return Err(Refusal::new(RefusalKind::NotReady, sentence));
             }
@@ -167,6 +167,11 @@ impl Daemon {
         self.node.netmap().own().is_some()
     }
 
+    /// Whether it logged out and does not join again yet.
+    pub(super) const fn is_logged_out(&self) -> bool {
+        self.prefs.logged_out && !self.prefs.want_running
+    }
+
     /// Answers every `up` whose node is in the mesh now.
     pub(super) fn answer_ups(&mut self) {
         let now = clock::now();
@@ -202,14 +207,19 @@ impl Daemon {
             return;
         }
         self.refuse_ups(&refusal);
-        if !self.is_member() {
-            // A key that was refused is of no further use, and neither is an identity that nobody knows.
-            self.forget();
+        if self.is_member() {
+            return;
         }
+        // A key that was refused is of no further use, and neither is an identity that nobody knows.
+        if self.prefs.logged_out { self.leave() } else { self.forget() }
     }
 
     /// This node is registered: who waited for the server goes on.
     pub(super) fn registered(&mut self) {
+        if self.prefs.logged_out {
+            self.prefs.logged_out = false;
+            self.keeper.save_prefs(&self.prefs);
+        }
         if self.waiting.logout.is_some() {
             self.node.logout();
         }
@@ -225,7 +235,7 @@ impl Daemon {
     }
 
     fn logout(&mut self, reply: oneshot::Sender<Reply>) {
-        if self.node.identity().is_none() {
+        if self.node.identity().is_none() || self.is_logged_out() {
             let _ = reply.send(refusal(RefusalKind::NotReady, "this machine is in no mesh"));
             return;
         }
@@ -251,7 +261,7 @@ impl Daemon {
         let sentence = self.node.last_error().map(|(_, sentence)| sentence.to_owned());
         match self.waiting.logout.take() {
             Some((reply, _)) => {
-                self.forget();
+                self.leave();
                 reply_when_kept(&self.keeper, reply, Vec::new());
             }
             None => {
@@ -264,15 +274,23 @@ impl Daemon {
         }
     }
 
-    /// Becomes a machine that is in no mesh.
-    fn forget(&mut self) {
+    /// Becomes a machine that is in no mesh, and that keeps what the server knows it by: it holds name and addresses
+    /// for the day when the machine joins again.
+    fn leave(&mut self) {
         // Nothing is left that an `up` could wait for.
         self.refuse_ups(&Refusal::new(RefusalKind::Superseded, "this machine has left its mesh in the meantime"));
         self.take_down();
+        self.notes = super::Notes::default();
+        (self.prefs.want_running, self.prefs.logged_out) = (false, true);
+        self.keeper.save_prefs(&self.prefs);
+    }
+
+    /// Becomes a machine that is in no mesh and has never been.
+    fn forget(&mut self) {
+        self.leave();
         while self.node.poll_event().is_some() {}
         self.node = mesh_node::new(&hostname(&self.prefs), MTU);
-        self.notes = super::Notes::default();
-        self.prefs.want_running = false;
+        self.prefs.logged_out = false;
         self.keeper.save_prefs(&self.prefs);
         self.keeper.forget();
     }
