@@ -186,9 +186,11 @@ async fn run(cli: Cli) -> Result<(), Box<dyn std::error::Error>> {
         Action::Serve(options) => return serve(&cli.data, options).await,
         Action::Restore { file } => {
             let lock = DataLock::take(&cli.data)?;
-            backup::restore(&lock, &file).await?;
-            let restored = serde_json::json!({ "restored": file });
-            let text = format!("restored from {}; start the server again\n", file.display());
+            let former = backup::restore(&lock, &file).await?;
+            let restored = serde_json::json!({ "restored": file, "former": former });
+            let kept = former.map(|former| format!("; what was there is kept as {}", former.display()));
+            let text =
+                format!("restored from {}{}\nstart the server again\n", file.display(), kept.unwrap_or_default());
             return print(&if cli.json { format!("{restored:#}\n") } else { text });
         }
         Action::User(User::Create { name }) => Command::UserCreate { name },

@@ -27,8 +27,15 @@ pub enum LockError {
     #[error("another weft-control already works in {0}: stop it first, or use another --data directory")]
     Taken(PathBuf),
     /// The directory or the file cannot be used.
-    #[error("the data directory {0} cannot be used: {1}")]
+    #[error("the data directory {0} cannot be used: {1}{hint}", hint = hint(.1))]
     Unusable(PathBuf, io::Error),
+}
+
+fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => ": run this as the user that the server runs as",
+        _ => "",
+    }
 }
 
 impl DataLock {

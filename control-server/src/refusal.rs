@@ -77,6 +77,11 @@ pub enum Refusal {
     /// No such node.
     #[error("there is no node `{0}`: `weft-control node list` shows them")]
     NoSuchNode(String),
+    /// The name of one node and the id of another.
+    #[error(
+        "`{0}` is the name of one node and the id of another: say which by its address, as in `weft-control node list`"
+    )]
+    AmbiguousNode(String),
     /// Another node has the name.
     #[error("another node is called `{0}` already: choose another name, or rename that one first")]
     NameTaken(String),

@@ -328,7 +328,7 @@ impl Session {
         while self.connection.has_room()
             && let Some(peer) = self.inbox.held.pop_first()
         {
-            self.tell_held(peer, None);
+            self.tell_held(peer);
         }
         if self.delivery == Delivery::OnDemand {
             self.inbox.network_changed = false;
@@ -390,8 +390,8 @@ impl Session {
         }
     }
 
-    fn tell_held(&mut self, peer: NodeId, since: Option<u64>) {
-        let step = self.directory.network().held_step(peer, since);
+    fn tell_held(&mut self, peer: NodeId) {
+        let step = self.directory.network().held_step(peer, None);
         if let Some(step) = step {
             if matches!(step, Step::Remove(..)) {
                 self.held.remove(&peer);
@@ -562,7 +562,10 @@ impl Session {
             if self.held.len() < MAX_HELD && self.directory.network().hold(&self.mailbox, *peer) {
                 self.held.insert(*peer);
             }
-            self.tell_held(*peer, since);
+            // Told as fast as the node takes it: one record can name hundreds of peers.
+            if self.directory.network().held_step(*peer, since).is_some() {
+                self.inbox.held.insert(*peer);
+            }
         }
         self.up_to_due = true;
     }

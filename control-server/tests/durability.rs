@@ -191,7 +191,7 @@ async fn a_restored_backup_is_another_epoch_and_nodes_get_a_snapshot() {
     let file = server.data().join("backup");
     server.command(Command::Backup { file: file.clone() }).await.unwrap();
     let again = server.command(Command::Backup { file: file.clone() }).await.unwrap_err();
-    assert!(again.contains("File exists"), "a backup is not overwritten: {again}");
+    assert!(again.contains("there is such a file already"), "a backup is not overwritten: {again}");
 
     let later = server.node("later").await.synced().await;
     server.rename("pi", "raspberry").await.unwrap();
@@ -203,7 +203,13 @@ async fn a_restored_backup_is_another_epoch_and_nodes_get_a_snapshot() {
         let lock = DataLock::take(server.data()).unwrap();
         let refused = backup::restore(&lock, &garbage).await.unwrap_err();
         assert!(refused.to_string().contains("not a backup of weft-control"), "{refused}");
-        backup::restore(&lock, &file).await.unwrap();
+        let former = backup::restore(&lock, &file).await.unwrap().unwrap();
+        // What was replaced can itself be put back.
+        let (again, spare) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let copy = spare.path().join("copy");
+        fs::copy(former, &copy).unwrap();
+        let empty = DataLock::take(again.path()).unwrap();
+        assert_eq!(backup::restore(&empty, &copy).await.unwrap(), None);
     }
     server.run().await;
     let back = kept.come_back(&server).await.unwrap().synced().await;

@@ -218,3 +218,20 @@ async fn a_new_hostname_gives_a_new_name_unless_an_administrator_chose_it() {
     machine.hostname = "scanner".to_owned();
     assert_eq!(machine.come_back(&server).await.unwrap().me().name, "office");
 }
+
+#[tokio::test]
+async fn a_machine_that_calls_itself_by_another_nodes_id_does_not_take_its_commands() {
+    let server = TestServer::start().await;
+    let nas = server.node("nas").await;
+    let id = nas.me().id.0.to_string();
+    let impostor = server.node(&id).await;
+    assert_eq!(impostor.me().name, id);
+
+    let refused = server.remove(&id).await.unwrap_err();
+    assert!(refused.contains("the name of one node and the id of another"), "{refused}");
+    assert_eq!(server.nodes().await.len(), 2);
+
+    server.remove(&impostor.me().addresses[0]).await.unwrap();
+    server.remove(&id).await.unwrap();
+    assert_eq!(server.nodes().await, []);
+}

@@ -52,8 +52,12 @@ pub enum CommandError {
 /// # Errors
 /// [`CommandError`].
 pub async fn run(data: &Path, command: Command) -> Result<Outcome, CommandError> {
-    if !data.is_dir() {
-        return Err(CommandError::NoDataDirectory(data.display().to_string()));
+    match std::fs::metadata(data) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(CommandError::NoDataDirectory(data.display().to_string()));
+        }
+        Err(error) => return Err(LockError::Unusable(data.to_owned(), error).into()),
+        Ok(_) => {}
     }
     let began = Instant::now();
     loop {

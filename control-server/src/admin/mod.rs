@@ -153,13 +153,20 @@ pub struct KeyView {
 }
 
 /// A new join key and its text, which is shown this once.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyCreated {
     /// The text to join with.
     pub key: String,
     /// What it is.
     #[serde(flatten)]
     pub entry: KeyView,
+}
+
+impl std::fmt::Debug for KeyCreated {
+    /// Without the text, which is a secret.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KeyCreated").field("entry", &self.entry).finish_non_exhaustive()
+    }
 }
 
 /// A node, as it is shown.
@@ -340,5 +347,28 @@ impl From<ServerKeys> for ServerKeysView {
             next_key: keys.next.as_ref().map(text),
             previous_key: keys.previous.as_ref().map(text),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_join_key_is_not_in_what_is_printed_to_find_faults() {
+        let entry = KeyView {
+            id: 7,
+            user: "ada".to_owned(),
+            state: "usable".to_owned(),
+            reusable: false,
+            ephemeral: false,
+            tags: Vec::new(),
+            uses: 0,
+            created: table::time(0),
+            expires: None,
+        };
+        let outcome = Outcome::KeyCreated(KeyCreated { key: "weft1secret".to_owned(), entry });
+        let printed = format!("{outcome:?}");
+        assert!(printed.contains("ada") && !printed.contains("secret"), "{printed}");
     }
 }

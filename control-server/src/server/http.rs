@@ -143,9 +143,11 @@ async fn switch(directory: Arc<Directory>, upgraded: Upgraded, accepted: Accepte
     let (registered, is_registered) = tokio::sync::oneshot::channel::<Infallible>();
     let mut serving = std::pin::pin!(session::serve(directory, connection, secret, move || drop(registered)));
     tokio::select! {
+        // In this order: a session that has begun has to end by itself, or the network keeps it for ever.
+        biased;
         () = &mut serving => return,
-        () = slot.evicted() => return,
         _ = is_registered => {}
+        () = slot.evicted() => return,
     }
     // Proven: the connection no longer counts among those that are not.
     drop(slot);

@@ -2,8 +2,9 @@
 
 use std::{
     fs::{self, OpenOptions},
+    io,
     os::unix::fs::OpenOptionsExt,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use sqlx::{ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOptions};
@@ -21,7 +22,10 @@ pub(crate) async fn write(connection: &mut SqliteConnection, file: &Path) -> Res
         Refusal::Backup(format!("the backup cannot be written to {}: {error}", file.display()))
     };
     let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file);
-    let made = made.map_err(|error| cannot(&error))?;
+    let made = made.map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => cannot(&"there is such a file already, and it is left as it is: name another"),
+        _ => cannot(&error),
+    })?;
     let path = file.to_str().ok_or_else(|| cannot(&"the path is not UTF-8"))?;
     let copied = sqlx::query("VACUUM INTO $1").bind(path).execute(connection).await;
     let synced = copied.map_err(|error| cannot(&error)).and_then(|_| made.sync_all().map_err(|error| cannot(&error)));
@@ -34,11 +38,11 @@ pub(crate) async fn write(connection: &mut SqliteConnection, file: &Path) -> Res
 
 /// Replaces the database of a data directory by the backup in `file`. The database that was there is kept beside it
 /// as `weft.db.before-restore`. The network begins a new epoch, so that no node resumes from a change that the
-/// backup does not have.
+/// backup does not have. Returns where the former database is, where there was one.
 ///
 /// # Errors
 /// [`Refusal::Backup`] where `file` is no backup; the database is then as it was.
-pub async fn restore(lock: &DataLock, file: &Path) -> Result<(), Refusal> {
+pub async fn restore(lock: &DataLock, file: &Path) -> Result<Option<PathBuf>, Refusal> {
     let cannot = |error: &dyn std::fmt::Display| {
         Refusal::Backup(format!("the backup {} cannot be restored: {error}", file.display()))
     };
@@ -52,18 +56,21 @@ pub async fn restore(lock: &DataLock, file: &Path) -> Result<(), Refusal> {
         remove_with_log(&incoming);
         return Err(error);
     }
-    if database.exists() {
+    let replaces = database.exists();
+    if replaces {
         // Whatever is only in the write-ahead log goes into the file that is kept.
         if let Ok(store) = Store::open(&database).await {
             store.close().await?;
         }
-        fs::rename(&database, &former).map_err(|error| cannot(&error))?;
+        // A copy, so that there is a database at every moment: a server that found none would begin a new network.
+        fs::copy(&database, &former).map_err(|error| cannot(&error))?;
     }
     for suffix in ["-wal", "-shm"] {
         let _ = fs::remove_file(lock.directory().join(format!("{FILE_NAME}{suffix}")));
     }
     fs::rename(&incoming, &database).map_err(|error| cannot(&error))?;
-    fs::File::open(lock.directory()).and_then(|directory| directory.sync_all()).map_err(|error| cannot(&error))
+    fs::File::open(lock.directory()).and_then(|directory| directory.sync_all()).map_err(|error| cannot(&error))?;
+    Ok(replaces.then_some(former))
 }
 
 /// Checks that `file` is a whole database of a control server, without changing it.

@@ -89,6 +89,14 @@ impl Transaction<'_> {
                 let query = sqlx::query(select_nodes!(" AND n.node_id = $2")).bind(self.network()).bind(id);
                 query.fetch_optional(&mut *self.connection).await?
             }
+            (Some(named), Some(("n.node_id", id))) if named.try_get::<i64, _>("node_id")? != id => {
+                // A machine may call itself by a number; nobody's command shall hit it instead of the node of that id.
+                let other = NodeId(id as u32);
+                if self.node_exists(other).await? {
+                    return Err(Refusal::AmbiguousNode(which.to_owned()));
+                }
+                Some(named)
+            }
             (found, _) => found,
         };
         row.as_ref().map(from_row).transpose()?.ok_or_else(|| Refusal::NoSuchNode(which.to_owned()))
@@ -122,6 +130,14 @@ impl Transaction<'_> {
             if !self.name_is_taken(&name).await? {
                 return Ok((name, suffix));
             }
+        }
+    }
+
+    async fn node_exists(&mut self, id: NodeId) -> Result<bool, Refusal> {
+        match self.node(id).await {
+            Ok(_) => Ok(true),
+            Err(Refusal::NodeRemoved) => Ok(false),
+            Err(failure) => Err(failure),
         }
     }
 
