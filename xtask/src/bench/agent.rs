@@ -17,11 +17,7 @@ use super::{
     server::{Resident, Server, release, target},
     swarm::Swarm,
 };
-use crate::{
-    sandbox, setup,
-    tally::Tally,
-    workspace::{cargo, heading, run as step},
-};
+use crate::{sandbox, setup, tally::Tally, workspace::heading};
 
 /// What `cargo xtask bench agent` takes.
 #[derive(Clone, Debug, clap::Args)]
@@ -60,8 +56,7 @@ impl Options {
 pub(super) fn prepare(options: &Options) -> Result<ExitCode> {
     setup::c_compiler()?;
     setup::required_tools(&[setup::NAMESPACES, setup::PING].concat())?;
-    heading("Building the agent, the server and the simulated peers with optimisation");
-    step(&mut cargo("build --release --package weft-agent --package weft-control --package weft-hil --bins"))?;
+    super::build()?;
     let arguments = format!("bench agent --peers {} --active {}", options.peers, options.active);
     sandbox::reexec(arguments.split(' '))
 }

@@ -10,11 +10,7 @@ use super::{
     server::{MEMORY_LIMIT, Server, target},
     swarm::{HOLDERS, Swarm, micros},
 };
-use crate::{
-    sandbox, setup,
-    tally::Tally,
-    workspace::{cargo, heading, run as step},
-};
+use crate::{sandbox, setup, tally::Tally, workspace::heading};
 
 /// What `cargo xtask bench control` takes.
 #[derive(Clone, Debug, clap::Args)]
@@ -50,8 +46,7 @@ impl Options {
 pub(super) fn prepare(options: &Options) -> Result<ExitCode> {
     setup::c_compiler()?;
     setup::required_tools(setup::NAMESPACES)?;
-    heading("Building the server and the simulated nodes with optimisation");
-    step(&mut cargo("build --release --package weft-control --package weft-hil --bins"))?;
+    super::build()?;
     let Options { nodes, full, capacity } = options;
     let arguments = format!("bench control --nodes {nodes} --full {full} --capacity {capacity}");
     sandbox::reexec(arguments.split(' '))

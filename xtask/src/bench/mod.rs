@@ -10,7 +10,10 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
-use crate::sandbox;
+use crate::{
+    sandbox,
+    workspace::{cargo, heading, run as step},
+};
 
 /// What `cargo xtask bench` takes.
 #[derive(Debug, clap::Args)]
@@ -28,6 +31,13 @@ enum Subject {
     Control(control::Options),
     /// The agent: memory with many known peers, some of them with sessions
     Agent(agent::Options),
+}
+
+/// Builds what is measured and the simulated nodes: always the same packages, since cargo builds dependencies anew for
+/// another selection.
+fn build() -> Result<()> {
+    heading("Building agent, server and simulated nodes with optimisation");
+    step(&mut cargo("build --release --package weft-agent --package weft-control --package weft-hil --bins"))
 }
 
 /// Runs a benchmark.
