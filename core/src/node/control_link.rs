@@ -11,7 +11,10 @@ use super::{
 use crate::{
     control::{
         ClientConfig, ClientConnection, ClientError, ClientRecord, MAX_FRAME, NetworkId, ServerAddress,
-        record::{Address, Delivery, Endpoint, Endpoints, Held, Logout, Lookup, Register, RenewNodeKey, Text, Watch},
+        record::{
+            Address, Delivery, Endpoint, Endpoints, ErrorCode, Held, Logout, Lookup, Register, RenewNodeKey, Text,
+            Watch,
+        },
     },
     crypto::{Crypto, LowOrderPoint},
     time::{Instant, UnixTime},
@@ -38,13 +41,15 @@ pub(super) struct Link {
     connection: Option<ClientConnection>,
     /// Which of the server's addresses is tried.
     address: usize,
-    /// Whether the server's announced next key is tried.
-    next_key: bool,
+    /// Whether the next attempt expects the key before the announced one, since the server did not answer to that.
+    fall_back: bool,
+    /// Whether the connection was made with the announced key.
+    with_next_key: bool,
 }
 
 impl Link {
     pub(super) const fn new() -> Self {
-        Self { reconnect: Reconnect::new(), connection: None, address: 0, next_key: false }
+        Self { reconnect: Reconnect::new(), connection: None, address: 0, fall_back: false, with_next_key: false }
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
@@ -103,7 +108,8 @@ impl<S: NodeStorage, C: Crypto> Node<S, C> {
         self.link.reconnect.connecting();
         let (Some(identity), Some(keys)) = (&self.member.identity, &self.member.keys) else { return };
         let Some(address) = identity.addresses.get(self.link.address % identity.addresses.len().max(1)) else { return };
-        let next_key = identity.next_server.filter(|_| self.link.next_key);
+        let next_key = identity.next_server.filter(|_| !self.link.fall_back);
+        self.link.with_next_key = next_key.is_some();
         let config = ClientConfig {
             address: address.clone(),
             server: next_key.unwrap_or(identity.server),
@@ -153,7 +159,8 @@ impl<S: NodeStorage, C: Crypto> Node<S, C> {
                     self.member.network_known(network);
                 }
                 self.link.reconnect.established(now);
-                if core::mem::take(&mut self.link.next_key) {
+                self.link.fall_back = false;
+                if core::mem::take(&mut self.link.with_next_key) {
                     self.member.server_key_replaced();
                 }
             }
@@ -181,12 +188,22 @@ impl<S: NodeStorage, C: Crypto> Node<S, C> {
         self.member.last_error = Some((code, refusal.unwrap_or_else(|| sentence(error))));
         self.member.events.connection_failed = true;
         self.member.events.close_control = true;
-        let wrong_key = matches!(error, ClientError::ServerNotAuthentic | ClientError::Refused(_));
-        if wrong_key && self.member.identity.as_ref().is_some_and(|identity| identity.next_server.is_some()) {
-            self.link.next_key = !self.link.next_key;
+        let wrong_key = match error {
+            ClientError::ServerNotAuthentic => true,
+            ClientError::Refused(refusal) => refusal.code == Some(ErrorCode::UnknownServerKey),
+            _ => false,
+        };
+        let other_key =
+            wrong_key && self.member.identity.as_ref().is_some_and(|identity| identity.next_server.is_some());
+        if other_key {
+            self.link.fall_back = self.link.with_next_key;
         }
-        // What is said outside of the authentic channel is no reason to stay away for long.
-        let ending = if matches!(error, ClientError::Refused(_)) { Ending::Busy } else { Ending::Broken };
+        // What is said outside of the authentic channel is no reason to stay away for long, and less where there is
+        // another key to try.
+        let ending = match error {
+            ClientError::Refused(_) if !other_key => Ending::Busy,
+            _ => Ending::Broken,
+        };
         self.end_connection(ending, now, rng);
     }
 
