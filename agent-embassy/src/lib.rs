@@ -1,0 +1,100 @@
+//! A Weft node for microcontrollers: a private WireGuard mesh as a second embassy-net interface, without a heap.
+//!
+//! In embassy's manner there is a state that lives in a `static`, and [`new`] that makes of it a handle, a driver and a
+//! task:
+//!
+//! ```ignore
+//! static STATE: StaticCell<weft_embassy::State<16>> = StaticCell::new();
+//! let config = weft_embassy::Config { join_key: option_env!("WEFT_JOIN_KEY"), hostname: "sensor", ..Default::default() };
+//! let (node, device, runner) = weft_embassy::new(STATE.init(State::new()), config, outer_stack, flash, entropy);
+//! let (inner, inner_runner) = embassy_net::new(device, Default::default(), RESOURCES.init(StackResources::new()), seed);
+//! spawner.spawn(weft_task(runner, inner).unwrap()); // runner.run(inner).await
+//! let address = node.wait_joined().await; // sockets on `inner` are now on the mesh
+//! ```
+//!
+//! What the protocol is, `weft-core` decides. This crate carries: bytes of one TCP connection to the control server,
+//! datagrams of one UDP socket, inner packets of the second stack, and what is kept in flash.
+//!
+//! | module | holds |
+//! |---|---|
+//! | `state` | everything that is static |
+//! | `node` | the handle for the firmware |
+//! | `device` | the driver of the inner network |
+//! | `runner` | the one task |
+//! | `event` | what the firmware is told |
+//! | `random` | what the board gives of noise |
+
+#![no_std]
+#![forbid(unsafe_code)]
+#![warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod device;
+mod event;
+mod node;
+mod random;
+mod runner;
+mod state;
+
+pub use device::{Device, RxToken, TxToken};
+pub use weft_core::control::ErrorCode;
+
+pub use event::{Event, Problem, Server, Status};
+pub use node::{Counters, Node, Peer, ResolveError};
+pub use random::Entropy;
+pub use runner::Runner;
+pub use state::State;
+
+/// Inner MTU in bytes: goes over any path, and every stack can have it.
+pub const MTU: usize = 1_280;
+/// The UDP port of a node that was told no other.
+pub const PORT: u16 = 41_641;
+
+/// What the firmware decides.
+#[derive(Clone, Copy)]
+pub struct Config<'d> {
+    /// The key to join with. `None` takes the one of the provisioning page, if any; a node that joined needs none.
+    pub join_key: Option<&'d str>,
+    /// The name that this node would like; the server makes it unique. Empty takes the one of the provisioning page.
+    pub hostname: &'d str,
+    /// The UDP port of the outer network on which peers are heard.
+    pub port: u16,
+    /// Names of peers that never make room for others.
+    pub pinned: &'d [&'d str],
+}
+
+impl Default for Config<'_> {
+    fn default() -> Self {
+        Self { join_key: None, hostname: "", port: PORT, pinned: &[] }
+    }
+}
+
+impl core::fmt::Debug for Config<'_> {
+    /// The join key is a secret.
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Config")
+            .field("join_key", &self.join_key.map(|_| ".."))
+            .field("hostname", &self.hostname)
+            .field("port", &self.port)
+            .field("pinned", &self.pinned)
+            .finish()
+    }
+}
+
+/// A node in `state`, over the `outer` stack.
+///
+/// `flash` is the whole region that is the node's, and begins at its offset zero. Nothing is read before the runner
+/// runs. `PEERS` is a power of two.
+pub fn new<'d, const PEERS: usize, F, E>(
+    state: &'static mut State<PEERS>,
+    config: Config<'d>,
+    outer: embassy_net::Stack<'d>,
+    flash: F,
+    entropy: E,
+) -> (Node, Device, Runner<'d, F, E>)
+where
+    F: embedded_storage_async::nor_flash::NorFlash,
+    E: Entropy,
+{
+    let shared = state.split();
+    (Node::new(shared), Device::new(shared), Runner::new(shared, config, outer, flash, entropy))
+}
