@@ -23,6 +23,7 @@
 //! | `runner` | the one task |
 //! | `event` | what the firmware is told |
 //! | `random` | what the board gives of noise |
+//! | `noise_health` | tests of a board's noise source, for the board to use |
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -31,6 +32,7 @@
 mod device;
 mod event;
 mod node;
+mod noise_health;
 mod random;
 mod runner;
 mod state;
@@ -40,6 +42,7 @@ pub use weft_core::control::ErrorCode;
 
 pub use event::{Event, Problem, Server, Status};
 pub use node::{Counters, Node, Peer, ResolveError};
+pub use noise_health::NoiseHealth;
 pub use random::Entropy;
 pub use runner::Runner;
 pub use state::State;
