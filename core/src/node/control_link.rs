@@ -7,6 +7,7 @@ use super::{
     event::sentence,
     outbox::{BATCH, Ids, StatusWalk, Subject},
     reconnect::{Ending, Reconnect},
+    steps::Proof,
 };
 use crate::{
     control::{
@@ -16,7 +17,7 @@ use crate::{
             Watch,
         },
     },
-    crypto::{Crypto, LowOrderPoint},
+    crypto::Crypto,
     time::{Instant, UnixTime},
 };
 
@@ -38,7 +39,9 @@ pub enum ControlState {
 #[derive(Debug)]
 pub(super) struct Link {
     pub(super) reconnect: Reconnect,
-    connection: Option<ClientConnection>,
+    pub(super) connection: Option<ClientConnection>,
+    /// The last proof over this connection.
+    pub(super) proof: Option<Proof>,
     /// Which of the server's addresses is tried.
     address: usize,
     /// Whether the next attempt expects the key before the announced one, since the server did not answer to that.
@@ -49,7 +52,14 @@ pub(super) struct Link {
 
 impl Link {
     pub(super) const fn new() -> Self {
-        Self { reconnect: Reconnect::new(), connection: None, address: 0, fall_back: false, with_next_key: false }
+        Self {
+            reconnect: Reconnect::new(),
+            connection: None,
+            proof: None,
+            address: 0,
+            fall_back: false,
+            with_next_key: false,
+        }
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
@@ -106,7 +116,8 @@ impl<S: NodeStorage, C: Crypto> Node<S, C> {
             return;
         }
         self.link.reconnect.connecting();
-        let (Some(identity), Some(keys)) = (&self.member.identity, &self.member.keys) else { return };
+        self.finish_steps(now, rng);
+        let (Some(identity), Some(machine_key)) = (&self.member.identity, self.member.keys.machine) else { return };
         let Some(address) = identity.addresses.get(self.link.address % identity.addresses.len().max(1)) else { return };
         let next_key = identity.next_server.filter(|_| !self.link.fall_back);
         self.link.with_next_key = next_key.is_some();
@@ -114,9 +125,10 @@ impl<S: NodeStorage, C: Crypto> Node<S, C> {
             address: address.clone(),
             server: next_key.unwrap_or(identity.server),
             machine: identity.machine.clone(),
-            machine_key: keys.machine,
+            machine_key,
         };
         self.link.connection = Some(ClientConnection::new(config, now, rng));
+        self.link.proof = None;
     }
 
     /// The TCP connection failed, or was closed by either side. The next attempt is planned.
@@ -179,7 +191,7 @@ impl<S: NodeStorage, C: Crypto> Node<S, C> {
         }
     }
 
-    fn connection_failed(&mut self, error: ClientError, now: Instant, rng: &mut dyn CryptoRng) {
+    pub(super) fn connection_failed(&mut self, error: ClientError, now: Instant, rng: &mut dyn CryptoRng) {
         let refusal = self.link.connection.as_ref().and_then(ClientConnection::refusal).map(sentence);
         let code = match error {
             ClientError::Refused(refusal) => refusal.code,
@@ -215,33 +227,17 @@ impl<S: NodeStorage, C: Crypto> Node<S, C> {
         }
     }
 
-    /// Whether [`control_step`](Self::control_step) has something to compute.
-    pub fn control_needs_step(&self) -> bool {
-        self.link.connection.as_ref().is_some_and(ClientConnection::needs_step)
-    }
-
-    /// Computes one step of the channel's handshake, at most one Diffie-Hellman. A chip calls this before
-    /// [`control_transmit`](Self::control_transmit), which else computes all of them.
-    pub fn control_step(&mut self, now: Instant, rng: &mut dyn CryptoRng) {
-        if let Some(connection) = &mut self.link.connection
-            && let Err(error) = connection.step::<C>()
-        {
-            self.connection_failed(error, now, rng);
-        }
-    }
-
     /// Writes the next bytes for the server to `out`, which has room for at least
     /// [`MAX_FRAME`] bytes, and returns their number; zero where there is nothing to send. Called until it returns
     /// zero.
     pub fn control_transmit(&mut self, out: &mut [u8], now: Instant, rng: &mut dyn CryptoRng) -> usize {
-        while self.control_needs_step() {
-            self.control_step(now, rng);
-        }
+        self.finish_steps(now, rng);
+        let proof = self.link.proof;
         let mut written = 0;
         while let Some(room) = out.get_mut(written..).filter(|room| room.len() >= MAX_FRAME) {
             let Some(connection) = &mut self.link.connection else { break };
             let own = connection.transmit::<C>(room, now);
-            let len = if own > 0 { own } else { self.member.write_record(connection, room, now) };
+            let len = if own > 0 { own } else { self.member.write_record(connection, proof, room, now) };
             if len == 0 {
                 break;
             }
@@ -266,20 +262,26 @@ pub(super) enum Applied {
 
 impl<S: NodeStorage, C: Crypto> Member<S, C> {
     /// Writes the next record that this node has to send; zero for none.
-    fn write_record(&mut self, connection: &mut ClientConnection, out: &mut [u8], now: Instant) -> usize {
+    fn write_record(
+        &mut self,
+        connection: &mut ClientConnection,
+        proof: Option<Proof>,
+        out: &mut [u8],
+        now: Instant,
+    ) -> usize {
         if !connection.is_open() {
             return 0;
         }
         if !connection.is_registered() {
-            return self.write_register(connection, out, now).ok().flatten().unwrap_or_default();
+            return self.write_register(connection, proof, out, now).unwrap_or_default();
         }
         if self.outbox.logout {
             self.outbox.logout = false;
             return send::<C>(connection, &Logout {}.into(), out, now);
         }
-        if self.outbox.renew && !self.unkept.next_node {
+        if let Some(Proof { node_key, proof }) = self.proof_to_renew(proof) {
             self.outbox.renew = false;
-            return self.write_renewal(connection, out, now).ok().flatten().unwrap_or_default();
+            return send::<C>(connection, &RenewNodeKey { node_key, proof, join_secret: None }.into(), out, now);
         }
         if self.outbox.endpoints {
             self.outbox.endpoints = false;
@@ -322,23 +324,18 @@ impl<S: NodeStorage, C: Crypto> Member<S, C> {
     fn write_register(
         &self,
         connection: &mut ClientConnection,
+        proof: Option<Proof>,
         out: &mut [u8],
         now: Instant,
-    ) -> Result<Option<usize>, LowOrderPoint> {
-        let (Some(identity), Some(keys)) = (&self.identity, &self.keys) else { return Ok(None) };
-        let (secret, key) = match (&identity.next_node, keys.next_node) {
-            (Some(secret), Some(key)) if !self.unkept.next_node => (secret, key),
-            _ => (&identity.node, keys.node),
-        };
-        if !connection.awaits_register() || self.unkept.identity {
-            return Ok(None);
-        }
-        let Some(proof) = connection.prove_node_key::<C::Dh>(secret, &key)? else { return Ok(None) };
+    ) -> Option<usize> {
+        let identity = self.identity.as_ref().filter(|_| connection.awaits_register())?;
+        let (_, node_key) = self.key_to_register()?;
+        let Proof { proof, .. } = proof.filter(|proof| proof.node_key == node_key)?;
         let kept = self.netmap.own().is_some();
         // Peers that came on demand are no netmap to resume from, should all of them fit this time.
         let whole = self.netmap.own().is_some_and(|own| own.delivery() == Delivery::Whole);
         let register = Register {
-            node_key: key,
+            node_key,
             proof,
             join_secret: identity.join_secret.clone(),
             instance: self.instance,
@@ -349,21 +346,13 @@ impl<S: NodeStorage, C: Crypto> Member<S, C> {
             resume: self.netmap.revision().filter(|_| whole),
             network: Some(identity.network).filter(|network| kept && *network != NetworkId::UNKNOWN),
         };
-        Ok(Some(send::<C>(connection, &register.into(), out, now)))
+        Some(send::<C>(connection, &register.into(), out, now))
     }
 
-    fn write_renewal(
-        &self,
-        connection: &mut ClientConnection,
-        out: &mut [u8],
-        now: Instant,
-    ) -> Result<Option<usize>, LowOrderPoint> {
-        let next = self.identity.as_ref().and_then(|identity| identity.next_node.as_ref());
-        let (Some(secret), Some(keys)) = (next, &self.keys) else { return Ok(None) };
-        let Some(node_key) = keys.next_node else { return Ok(None) };
-        let Some(proof) = connection.prove_node_key::<C::Dh>(secret, &node_key)? else { return Ok(None) };
-        let renewal = RenewNodeKey { node_key, proof, join_secret: None };
-        Ok(Some(send::<C>(connection, &renewal.into(), out, now)))
+    /// The proof of the next key, where that is to be sent.
+    fn proof_to_renew(&self, proof: Option<Proof>) -> Option<Proof> {
+        let (_, next) = self.key_to_renew().filter(|_| self.outbox.renew)?;
+        proof.filter(|proof| proof.node_key == next)
     }
 
     /// Asks for the status of a batch of peers: watches them, and right after that no more, since the server sends a

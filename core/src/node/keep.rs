@@ -12,7 +12,9 @@ use core::{fmt, net::SocketAddr, time::Duration};
 
 use minicbor::{Decoder, Encoder, encode::write::Cursor};
 
-use super::{Identity, Member, Node, NodeStorage, Unkept, netmap::SelfRecord, wall_clock::WallClock};
+use super::{
+    Identity, Member, Node, NodeStorage, Unkept, netmap::SelfRecord, steps::PublicKeys, wall_clock::WallClock,
+};
 use crate::{
     control::{
         NodeId, ServerRecord,
@@ -65,7 +67,8 @@ impl<S: NodeStorage, C: Crypto> Node<S, C> {
         self.member.clock = WallClock::new(identity.time);
         self.member.device.set_timestamp_floor(identity.time.stamp_floor);
         self.member.identity = Some(identity);
-        self.member.identity_changed(now);
+        self.member.keys = PublicKeys::default();
+        self.member.put_key(now);
     }
 
     /// Writes the record at `cursor` of what is kept of the netmap to `out`, which has room for

@@ -11,6 +11,7 @@ use super::{
     netmap::SelfRecord,
     outbox::StatusWalk,
     reconnect::Ending,
+    steps::PublicKeys,
     wall_clock::since,
 };
 use crate::{
@@ -19,7 +20,7 @@ use crate::{
         record::{Error, Registered, SelfInfo, ServerNext},
     },
     crypto::Crypto,
-    keys::{MachineKey, NodeKey, NodeSecret},
+    keys::{NodeKey, NodeSecret},
     time::{Instant, UnixTime},
 };
 
@@ -38,24 +39,6 @@ pub(super) struct Renewal {
 
 /// A deadline moves on even where two clocks round differently.
 const SHORTEST_WAIT: Duration = Duration::from_millis(1);
-
-/// The public keys of an identity, computed once.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct PublicKeys {
-    pub(super) machine: MachineKey,
-    pub(super) node: NodeKey,
-    pub(super) next_node: Option<NodeKey>,
-}
-
-impl PublicKeys {
-    fn of<C: Crypto>(identity: &Identity) -> Self {
-        Self {
-            machine: identity.machine.public::<C::Dh>(),
-            node: identity.node.public::<C::Dh>(),
-            next_node: identity.next_node.as_ref().map(NodeSecret::public::<C::Dh>),
-        }
-    }
-}
 
 impl<S: NodeStorage, C: Crypto> Node<S, C> {
     /// Joins the mesh that `key` is for, or joins the same mesh again. A machine that was member of another server's
@@ -127,24 +110,20 @@ impl<S: NodeStorage, C: Crypto> Member<S, C> {
                 self.forget_mesh(now);
                 self.clock.server_changed();
                 self.identity = Some(Identity::new(key, rng));
+                self.keys = PublicKeys::default();
                 self.unkept = Unkept { identity: true, next_node: false };
             }
         }
         self.last_error = None;
         self.events.persist_identity = true;
-        self.identity_changed(now);
-    }
-
-    /// Computes what follows from the secrets and puts the node's into the device.
-    pub(super) fn identity_changed(&mut self, now: Instant) {
-        self.keys = self.identity.as_ref().map(PublicKeys::of::<C>);
-        let secret = self.identity.as_ref().map(|identity| identity.node.clone()).filter(|_| self.running);
-        self.device.set_private_key::<C>(secret, now);
+        self.key_usable = true;
+        self.put_key(now);
     }
 
     fn start(&mut self, now: Instant, wall: UnixTime, rng: &mut dyn CryptoRng) {
         self.running = true;
-        self.identity_changed(now);
+        self.key_usable = true;
+        self.put_key(now);
         self.check_own_key(now, wall, rng);
         self.reserve_stamps(now, wall);
         self.resume_recent(now);
@@ -250,25 +229,26 @@ impl<S: NodeStorage, C: Crypto> Member<S, C> {
 
     /// The server has this node key now: where that is the next one, it takes the place of the one in use.
     fn confirm_key(&mut self, key: &NodeKey, now: Instant) {
-        let (Some(identity), Some(keys)) = (&mut self.identity, &self.keys) else { return };
-        if keys.next_node.as_ref() != Some(key) {
+        if self.keys.next_node.as_ref() != Some(key) {
             return;
         }
-        if let Some(next) = identity.next_node.take() {
+        if let Some(identity) = &mut self.identity
+            && let Some(next) = identity.next_node.take()
+        {
             identity.node = next;
+            self.keys.node = self.keys.next_node.take();
             self.events.persist_identity = true;
-            self.identity_changed(now);
+            self.put_key(now);
             // Peers drop their sessions with the old key; whoever only receives would wait for them to notice.
             self.resume_rekeyed(now);
         }
     }
 
     fn begin_renewal(&mut self, rng: &mut dyn CryptoRng) {
-        let (Some(identity), Some(keys)) = (&mut self.identity, &mut self.keys) else { return };
+        let Some(identity) = &mut self.identity else { return };
         if identity.next_node.is_none() {
-            let next = NodeSecret::generate(rng);
-            keys.next_node = Some(next.public::<C::Dh>());
-            identity.next_node = Some(next);
+            identity.next_node = Some(NodeSecret::generate(rng));
+            self.keys.next_node = None;
             self.unkept.next_node = true;
             self.events.persist_identity = true;
         }
@@ -309,12 +289,10 @@ impl<S: NodeStorage, C: Crypto> Member<S, C> {
         if !self.running {
             return;
         }
-        let in_use = self.device.public_key().is_some();
-        if usable && !in_use {
-            self.identity_changed(now);
-        } else if !usable && in_use {
-            self.device.set_private_key::<C>(None, now);
-            self.events.key_expired = true;
+        if self.key_usable != usable {
+            self.key_usable = usable;
+            self.put_key(now);
+            self.events.key_expired |= !usable;
         }
     }
 

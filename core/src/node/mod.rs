@@ -10,6 +10,8 @@
 //! - carries the bytes of one TCP connection to the server: when [`next_connect`](Node::next_connect) is due it connects,
 //!   and says [`control_connected`](Node::control_connected) or [`control_closed`](Node::control_closed); then
 //!   [`control_receive`](Node::control_receive) and [`control_transmit`](Node::control_transmit);
+//! - where it must not compute for long at a stretch, calls [`step`](Node::step) while [`needs_step`](Node::needs_step)
+//!   says so, before each of the other calls, and drives handshakes of the device by tickets;
 //! - carries datagrams and inner packets through the [`device`](Node::device_mut), to which it passes
 //!   [`time`](Node::time) as the wall clock. To where an initiation goes, [`targets`](Node::targets) says. After each
 //!   batch it calls [`device_changed`](Node::device_changed);
@@ -37,6 +39,7 @@ mod peer_record;
 mod peers;
 mod reach;
 mod reconnect;
+mod steps;
 mod wall_clock;
 
 #[cfg(test)]
@@ -60,8 +63,9 @@ pub use wall_clock::{KeptTime, Skew};
 use contact::Contacts;
 use control_link::Link;
 use event::{Events, Health};
-use membership::{PublicKeys, Renewal};
+use membership::Renewal;
 use outbox::Outbox;
+use steps::PublicKeys;
 use wall_clock::WallClock;
 
 use crate::{
@@ -126,7 +130,7 @@ struct Member<S: NodeStorage, C: Crypto> {
     netmap: Netmap<S::Peers, S::Ids>,
     contacts: Contacts<S::Contacts>,
     identity: Option<Identity>,
-    keys: Option<PublicKeys>,
+    keys: PublicKeys,
     unkept: Unkept,
     clock: WallClock,
     local_endpoints: EndpointList,
@@ -139,6 +143,8 @@ struct Member<S: NodeStorage, C: Crypto> {
     status_waiting: u32,
     renewal: Option<Renewal>,
     running: bool,
+    /// This node's own key has not expired.
+    key_usable: bool,
     crypto: PhantomData<fn() -> C>,
 }
 
@@ -174,7 +180,7 @@ impl<S: NodeStorage, C: Crypto> Node<S, C> {
                 netmap: Netmap::new(tables.peers, tables.ids),
                 contacts: Contacts::new(tables.contacts),
                 identity: None,
-                keys: None,
+                keys: PublicKeys::default(),
                 unkept: Unkept::default(),
                 clock: WallClock::new(KeptTime::default()),
                 local_endpoints: EndpointList::new(),
@@ -186,6 +192,7 @@ impl<S: NodeStorage, C: Crypto> Node<S, C> {
                 status_waiting: 0,
                 renewal: None,
                 running: false,
+                key_usable: true,
                 crypto: PhantomData,
             },
         }
@@ -268,6 +275,7 @@ impl<S: NodeStorage, C: Crypto> Node<S, C> {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let member = &self.member;
         [
+            self.needs_step().then_some(Instant::ZERO),
             self.link.poll_timeout(),
             member.device.poll_timeout(),
             member.contacts.poll_timeout().filter(|_| member.running),
@@ -282,6 +290,7 @@ impl<S: NodeStorage, C: Crypto> Node<S, C> {
 
     /// Does what is due, the device's packets excepted, and takes note of what happened in the device.
     pub fn handle_timeout(&mut self, now: Instant, wall: UnixTime, rng: &mut dyn CryptoRng) {
+        self.finish_steps(now, rng);
         self.device_changed(now);
         self.link_timeout(now, rng);
         let member = &mut self.member;

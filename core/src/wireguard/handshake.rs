@@ -48,6 +48,11 @@ impl StaticKeys {
         Self { secret, public }
     }
 
+    /// A secret and the public key that belongs to it.
+    pub(crate) const fn of_pair(secret: NodeSecret, public: NodeKey) -> Self {
+        Self { secret, public }
+    }
+
     /// The secret key.
     pub const fn secret(&self) -> &NodeSecret {
         &self.secret

@@ -11,4 +11,5 @@ mod restart;
 mod rng;
 mod server;
 mod soak;
+mod steps;
 mod world;

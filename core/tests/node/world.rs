@@ -52,7 +52,7 @@ pub(crate) fn large_tables(peers: usize) -> NodeTables<TestStorage> {
     }
 }
 
-fn tables(small: bool) -> NodeTables<TestStorage> {
+pub(crate) fn tables(small: bool) -> NodeTables<TestStorage> {
     let slots = if small { 2 } else { 16 };
     NodeTables {
         device: match small {

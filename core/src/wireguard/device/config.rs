@@ -155,8 +155,19 @@ impl<S: Storage> Device<S> {
         if unchanged {
             return;
         }
-        self.identity = secret.map(|secret| {
-            let keys = StaticKeys::new::<C::Dh>(secret);
+        self.replace_keys(secret.map(StaticKeys::new::<C::Dh>), now);
+    }
+
+    /// As [`set_private_key`](Self::set_private_key), with the public key that belongs to `secret`, which costs a
+    /// Diffie-Hellman to compute.
+    pub(crate) fn set_key_pair(&mut self, secret: &NodeSecret, public: &NodeKey, now: Instant) {
+        if self.private_key() != Some(secret) {
+            self.replace_keys(Some(StaticKeys::of_pair(secret.clone(), *public)), now);
+        }
+    }
+
+    fn replace_keys(&mut self, keys: Option<StaticKeys>, now: Instant) {
+        self.identity = keys.map(|keys| {
             let checker = CookieChecker::new(keys.public());
             Identity { keys, checker }
         });
