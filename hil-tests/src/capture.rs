@@ -15,18 +15,16 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::JoinHandle,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime},
 };
 
 use anyhow::{Context, Result, anyhow};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::{netns::Netns, process::output};
+use crate::{netns::Netns, pcap, process::output};
 
 /// Ethernet's numbers for IPv4 and IPv6.
 const ETHERTYPES: [u16; 2] = [0x0800, 0x86dd];
-/// The pcap link type of packets that begin with their IP header.
-const LINKTYPE_RAW: u32 = 101;
 /// How long a reader waits for a packet before it looks whether it should stop.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -48,7 +46,7 @@ impl Capture {
     /// Starts to catch the packets that come in on any device of `netns`, into the pcap file `path`.
     pub fn start(netns: &Netns, path: PathBuf) -> Result<Self> {
         let mut file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
-        file.write_all(&file_header())?;
+        file.write_all(&pcap::file_header(pcap::LINKTYPE_RAW))?;
         let file = Arc::new(Mutex::new(file));
         let stopping = Arc::new(AtomicBool::new(false));
         let mut readers = Vec::new();
@@ -119,7 +117,7 @@ fn record(mut socket: Socket, file: &Mutex<File>, stopping: &AtomicBool) -> io::
             Ok(len) => {
                 let packet = packet.get(..len).unwrap_or_default();
                 let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
-                file.write_all(&record_header(len))?;
+                file.write_all(&pcap::record_header(SystemTime::now(), len))?;
                 file.write_all(packet)?;
             }
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
@@ -131,24 +129,4 @@ fn record(mut socket: Socket, file: &Mutex<File>, stopping: &AtomicBool) -> io::
             Err(error) => return Err(error),
         }
     }
-}
-
-/// The head of a pcap file, version 2.4, with times in microseconds.
-fn file_header() -> [u8; 24] {
-    words([0xa1b2_c3d4, 2 | 4 << 16, 0, 0, 1 << 16, LINKTYPE_RAW])
-}
-
-/// The head of a packet that was caught now: seconds, microseconds, length caught, length.
-fn record_header(len: usize) -> [u8; 16] {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let len = u32::try_from(len).unwrap_or(u32::MAX);
-    words([u32::try_from(now.as_secs()).unwrap_or(u32::MAX), now.subsec_micros(), len, len])
-}
-
-fn words<const WORDS: usize, const BYTES: usize>(words: [u32; WORDS]) -> [u8; BYTES] {
-    let mut bytes = [0; BYTES];
-    for (bytes, word) in bytes.chunks_exact_mut(4).zip(words) {
-        bytes.copy_from_slice(&word.to_le_bytes());
-    }
-    bytes
 }

@@ -13,9 +13,14 @@ use std::{
     sync::Arc,
 };
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::netns::Netns;
+
+/// The router's number in every subnet.
+const ROUTER: u8 = 1;
+/// A host's number in its subnet.
+const HOST: u8 = 2;
 
 /// Hosts with a router between them.
 #[derive(Debug)]
@@ -29,6 +34,12 @@ pub struct Lab {
 pub struct Host {
     netns: Arc<Netns>,
     subnet: u8,
+}
+
+/// A subnet of a [`Lab`] whose frames are read and written in this process.
+pub struct Segment {
+    subnet: u8,
+    tap: Option<tun::Device>,
 }
 
 impl Lab {
@@ -58,21 +69,31 @@ impl Lab {
         self.plug(host)
     }
 
+    /// Adds a subnet without hosts, for an Ethernet [`Switch`](crate::ethernet::Switch) with whatever is behind it.
+    pub fn segment(&mut self) -> Result<Segment> {
+        self.subnets += 1;
+        let subnet = self.subnets;
+        let port = format!("net{subnet}");
+        let mut settings = tun::Configuration::default();
+        settings.tun_name(&port).layer(tun::Layer::L2);
+        // Addresses and the like are given below, as to any other port.
+        settings.platform_config(|platform| {
+            platform.ensure_root_privileges(false);
+        });
+        let tap = self.router.enter(move || tun::create(&settings))?.context("cannot make a TAP device")?;
+        set_up(&self.router, &port, subnet, ROUTER)?;
+        Ok(Segment { subnet, tap: Some(tap) })
+    }
+
     fn plug(&mut self, host: &mut Host) -> Result<()> {
         self.subnets += 1;
         let subnet = self.subnets;
         let port = format!("net{subnet}");
         self.router.ip(&format!("link add {port} type veth peer name eth0 netns {}", host.name()))?;
-        for (netns, device, end) in [(&self.router, port.as_str(), 1), (&*host.netns, "eth0", 2)] {
-            // Without `nodad` an IPv6 address is not usable for its first second.
-            netns.ip(&format!("addr add {}/24 dev {device}", ipv4(subnet, end)))?;
-            netns.ip(&format!("addr add {}/64 dev {device} nodad", ipv6(subnet, end)))?;
-            // One packet at a time, as on a wire: otherwise the kernel passes bundles of packets through.
-            netns.ip(&format!("link set {device} gso_max_segs 1"))?;
-            netns.ip(&format!("link set {device} up"))?;
-        }
-        host.ip(&format!("route add default via {}", ipv4(subnet, 1)))?;
-        host.ip(&format!("-6 route add default via {}", ipv6(subnet, 1)))?;
+        set_up(&self.router, &port, subnet, ROUTER)?;
+        set_up(&host.netns, "eth0", subnet, HOST)?;
+        host.ip(&format!("route add default via {}", ipv4(subnet, ROUTER)))?;
+        host.ip(&format!("-6 route add default via {}", ipv6(subnet, ROUTER)))?;
         host.subnet = subnet;
         Ok(())
     }
@@ -86,12 +107,12 @@ impl Host {
 
     /// Its IPv4 address on the lab's network.
     pub fn ipv4(&self) -> Ipv4Addr {
-        ipv4(self.subnet, 2)
+        ipv4(self.subnet, HOST)
     }
 
     /// Its IPv6 address on the lab's network.
     pub fn ipv6(&self) -> Ipv6Addr {
-        ipv6(self.subnet, 2)
+        ipv6(self.subnet, HOST)
     }
 
     /// Its address of one family.
@@ -105,6 +126,34 @@ impl Host {
     /// The router's interface to this host.
     pub fn router_port(&self) -> String {
         format!("net{}", self.subnet)
+    }
+}
+
+impl Segment {
+    /// The router's address in this subnet.
+    pub fn router_ipv4(&self) -> Ipv4Addr {
+        ipv4(self.subnet, ROUTER)
+    }
+
+    /// The address of the station `number`, which is at least 2.
+    pub fn ipv4(&self, number: u8) -> Ipv4Addr {
+        ipv4(self.subnet, number)
+    }
+
+    /// The router's interface to this subnet.
+    pub fn router_port(&self) -> String {
+        format!("net{}", self.subnet)
+    }
+
+    /// The device that carries the subnet's frames, for whoever is its switch; there is one.
+    pub(crate) fn take_tap(&mut self) -> Result<tun::Device> {
+        self.tap.take().context("this subnet has a switch already")
+    }
+}
+
+impl std::fmt::Debug for Segment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Segment").field("port", &self.router_port()).finish_non_exhaustive()
     }
 }
 
@@ -123,6 +172,17 @@ pub enum Family {
     V4,
     /// IPv6.
     V6,
+}
+
+/// Gives a device its addresses in a subnet and takes it up.
+fn set_up(netns: &Netns, device: &str, subnet: u8, number: u8) -> Result<()> {
+    // Without `nodad` an IPv6 address is not usable for its first second.
+    netns.ip(&format!("addr add {}/24 dev {device}", ipv4(subnet, number)))?;
+    netns.ip(&format!("addr add {}/64 dev {device} nodad", ipv6(subnet, number)))?;
+    // One packet at a time, as on a wire: otherwise the kernel passes bundles of packets through.
+    netns.ip(&format!("link set {device} gso_max_segs 1"))?;
+    netns.ip(&format!("link set {device} up"))?;
+    Ok(())
 }
 
 fn ipv4(subnet: u8, end: u8) -> Ipv4Addr {

@@ -12,6 +12,8 @@
 //! | [`proxy`] | somebody in the middle of TCP connections |
 //! | [`wireguard`] | a WireGuard device of any implementation, driven by `wg(8)` |
 //! | [`transfer`] | a large transfer by TCP, both ways |
+//! | [`ethernet`] | a switch between emulated boards and a subnet of the lab |
+//! | [`wire`] | a cable that loses, delays, reorders and repeats frames |
 //! | [`process`] | a daemon in a namespace, with its log, gone when dropped |
 //! | [`wait`] | waiting for a condition, with a deadline and a sentence |
 //! | [`swarm`] | thousands of simulated nodes |
@@ -21,10 +23,13 @@
 
 pub mod binaries;
 pub mod capture;
+pub mod ethernet;
+mod evidence;
 pub mod file_server;
 pub mod lab;
 pub mod mesh;
 pub mod netns;
+mod pcap;
 pub mod process;
 pub mod proxy;
 pub mod requirement;
@@ -32,4 +37,5 @@ pub mod suite;
 pub mod swarm;
 pub mod transfer;
 pub mod wait;
+pub mod wire;
 pub mod wireguard;

@@ -3,9 +3,8 @@
 //! Which namespace a process runs in is said by its [`Command`]; see [`Netns::command`](crate::netns::Netns::command).
 
 use std::{
-    cell::RefCell,
     io::{BufRead, BufReader, Read},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, ChildStdout, Command, ExitStatus, Stdio},
     sync::{Arc, Condvar, Mutex, PoisonError},
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -14,15 +13,10 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Resource, Signal, getrlimit, kill_process, setrlimit};
 
-use crate::wait;
+use crate::{evidence, wait};
 
 /// Lines of each daemon's log that a failure prints.
 const LOG_TAIL: usize = 200;
-
-thread_local! {
-    /// The logs of the daemons that the test on this thread started.
-    static LOGS: RefCell<Vec<Arc<Log>>> = const { RefCell::new(Vec::new()) };
-}
 
 /// Runs a command to its end and returns its standard output; fails with its standard error.
 pub fn output(command: &mut Command) -> Result<String> {
@@ -70,6 +64,15 @@ struct Log {
 impl Daemon {
     /// Starts `command` under a name for messages. Standard input is empty; both outputs are captured.
     pub fn spawn(name: &str, command: &mut Command) -> Result<Self> {
+        Self::spawn_decoded(name, command, lines)
+    }
+
+    /// The same where standard output is no text: `decode` reads it to its end and hands on each line of the log.
+    pub(crate) fn spawn_decoded(
+        name: &str,
+        command: &mut Command,
+        decode: impl FnOnce(ChildStdout, &mut dyn FnMut(String)) + Send + 'static,
+    ) -> Result<Self> {
         let said = format!("{command:?}");
         let mut child = command
             .stdin(Stdio::null())
@@ -79,10 +82,11 @@ impl Daemon {
             .with_context(|| format!("cannot start {said}"))?;
         let log =
             Arc::new(Log { name: name.into(), lines: Mutex::new(vec![format!("$ {said}")]), grown: Condvar::new() });
-        LOGS.with_borrow_mut(|logs| logs.push(log.clone()));
+        let shown = log.clone();
+        evidence::register(move || shown.tail());
         let mut readers = Vec::new();
-        readers.extend(child.stdout.take().map(|pipe| read_lines(pipe, log.clone())));
-        readers.extend(child.stderr.take().map(|pipe| read_lines(pipe, log.clone())));
+        readers.extend(child.stdout.take().map(|pipe| read_into(&log, move |push| decode(pipe, push))));
+        readers.extend(child.stderr.take().map(|pipe| read_into(&log, move |push| lines(pipe, push))));
         Ok(Self { child, log, readers })
     }
 
@@ -182,6 +186,18 @@ impl Log {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Its end, as a failing test prints it.
+    fn tail(&self) -> String {
+        let lines = self.lines();
+        let skipped = lines.len().saturating_sub(LOG_TAIL);
+        let mut text = format!("--- log of {} ({skipped} lines before)\n", self.name);
+        for line in lines.iter().skip(skipped) {
+            text.push_str(line);
+            text.push('\n');
+        }
+        text
+    }
+
     fn wait_for(&self, text: &str, end: Instant) -> Option<String> {
         let mut lines = self.lines();
         loop {
@@ -195,38 +211,24 @@ impl Log {
     }
 }
 
-fn read_lines(pipe: impl Read + Send + 'static, log: Arc<Log>) -> JoinHandle<()> {
+/// Runs a reader on a thread of its own; what it hands on goes into the log.
+fn read_into(log: &Arc<Log>, read: impl FnOnce(&mut dyn FnMut(String)) + Send + 'static) -> JoinHandle<()> {
+    let log = log.clone();
     std::thread::spawn(move || {
-        let mut pipe = BufReader::new(pipe);
-        let mut line = Vec::new();
-        while pipe.read_until(b'\n', &mut line).is_ok_and(|len| len > 0) {
-            log.lines().push(String::from_utf8_lossy(&line).trim_end().to_owned());
+        read(&mut |line| {
+            log.lines().push(line);
             log.grown.notify_all();
-            line.clear();
-        }
+        });
     })
 }
 
-/// Forgets the logs of an earlier test on this thread.
-pub(crate) fn forget_logs() {
-    LOGS.with_borrow_mut(Vec::clear);
-}
-
-/// The end of the log of each daemon that the test on this thread started.
-pub(crate) fn logs() -> String {
-    let mut text = String::new();
-    LOGS.with_borrow(|logs| {
-        for log in logs {
-            let lines = log.lines();
-            let skipped = lines.len().saturating_sub(LOG_TAIL);
-            text.push_str(&format!("--- log of {} ({skipped} lines before)\n", log.name));
-            for line in lines.iter().skip(skipped) {
-                text.push_str(line);
-                text.push('\n');
-            }
-        }
-    });
-    text
+fn lines(pipe: impl Read, push: &mut dyn FnMut(String)) {
+    let mut pipe = BufReader::new(pipe);
+    let mut line = Vec::new();
+    while pipe.read_until(b'\n', &mut line).is_ok_and(|len| len > 0) {
+        push(String::from_utf8_lossy(&line).trim_end().to_owned());
+        line.clear();
+    }
 }
 
 #[cfg(test)]

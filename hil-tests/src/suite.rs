@@ -29,7 +29,7 @@ use std::{
 use anyhow::Result;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
-use crate::{process, requirement::Requirement};
+use crate::{evidence, requirement::Requirement};
 
 /// The environment variable that adds the slow tests.
 pub const FULL: &str = "WEFT_FULL";
@@ -93,7 +93,7 @@ impl Suite {
 }
 
 fn run(test: fn() -> Result<()>) -> Result<(), Failed> {
-    process::forget_logs();
+    evidence::forget();
     let outcome = catch_unwind(AssertUnwindSafe(test));
     let reason = match outcome {
         Ok(Ok(())) => return Ok(()),
@@ -104,5 +104,5 @@ fn run(test: fn() -> Result<()>) -> Result<(), Failed> {
             .or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string))
             .unwrap_or_else(|| "the test panicked".into()),
     };
-    Err(format!("{reason}\n{}", process::logs()).into())
+    Err(format!("{reason}\n{}", evidence::text()).into())
 }
