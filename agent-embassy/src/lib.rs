@@ -22,17 +22,22 @@
 //! | `device` | the driver of the inner network |
 //! | `runner` | the one task |
 //! | `event` | what the firmware is told |
+//! | [`provision`] | the page by which a host gives a chip its join key, seed and settings |
 //! | `random` | what the board gives of noise |
 //! | `noise_health` | tests of a board's noise source, for the board to use |
 
 #![no_std]
 #![forbid(unsafe_code)]
-#![warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+
+#[cfg(test)]
+extern crate std;
 
 mod device;
 mod event;
 mod node;
 mod noise_health;
+pub mod provision;
 mod random;
 mod runner;
 mod state;
