@@ -24,6 +24,7 @@
 extern crate std;
 
 mod fmt;
+mod limits;
 
 pub mod control;
 pub mod crypto;

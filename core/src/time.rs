@@ -3,40 +3,43 @@
 //! Nothing in this crate reads a clock. The caller passes `now` to every call, from a clock that never goes
 //! backwards and that counts suspend (`CLOCK_BOOTTIME` on Linux).
 
-use core::time::Duration;
+use core::{num::NonZero, time::Duration};
 
 /// A point on the caller's monotonic clock, in microseconds since an arbitrary start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub struct Instant(u64);
+pub struct Instant {
+    /// The microseconds plus one, so that an `Option` of it takes no more room.
+    after: NonZero<u64>,
+}
 
 impl Instant {
     /// The start of the clock.
-    pub const ZERO: Self = Self(0);
+    pub const ZERO: Self = Self::from_micros(0);
 
     /// An instant `micros` microseconds after the start of the clock.
     pub const fn from_micros(micros: u64) -> Self {
-        Self(micros)
+        Self { after: NonZero::<u64>::MIN.saturating_add(micros) }
     }
 
     /// An instant `millis` milliseconds after the start of the clock.
     pub const fn from_millis(millis: u64) -> Self {
-        Self(millis.saturating_mul(1_000))
+        Self::from_micros(millis.saturating_mul(1_000))
     }
 
     /// An instant `secs` seconds after the start of the clock.
     pub const fn from_secs(secs: u64) -> Self {
-        Self(secs.saturating_mul(1_000_000))
+        Self::from_micros(secs.saturating_mul(1_000_000))
     }
 
     /// Microseconds since the start of the clock.
     pub const fn as_micros(self) -> u64 {
-        self.0
+        self.after.get() - 1
     }
 
     /// The time that passed since `earlier`; zero where `earlier` is later.
     pub const fn saturating_since(self, earlier: Self) -> Duration {
-        Duration::from_micros(self.0.saturating_sub(earlier.0))
+        Duration::from_micros(self.after.get().saturating_sub(earlier.after.get()))
     }
 }
 
@@ -46,7 +49,19 @@ impl core::ops::Add<Duration> for Instant {
     /// Saturates at the end of the clock, 584,000 years on.
     fn add(self, rhs: Duration) -> Self {
         let micros = u64::try_from(rhs.as_micros()).unwrap_or(u64::MAX);
-        Self(self.0.saturating_add(micros))
+        Self { after: self.after.saturating_add(micros) }
+    }
+}
+
+impl Default for Instant {
+    fn default() -> Self {
+        Self::ZERO
+    }
+}
+
+impl core::fmt::Debug for Instant {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "Instant({})", self.as_micros())
     }
 }
 

@@ -16,6 +16,19 @@ pub struct SymmetricState {
     counter: u64,
 }
 
+/// A [`SymmetricState`] between two messages, before the next `MixKey`: it has no key that is used any more.
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+pub struct KeylessState {
+    chaining_key: [u8; 32],
+    hash: [u8; 32],
+}
+
+impl core::fmt::Debug for KeylessState {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("KeylessState(..)")
+    }
+}
+
 impl core::fmt::Debug for SymmetricState {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str("SymmetricState(..)")
@@ -32,6 +45,16 @@ impl SymmetricState {
             initial = hash::hash(&[protocol_name]);
         }
         Self { chaining_key: initial, hash: initial, key: [0; 32], counter: 0 }
+    }
+
+    /// What is left of this state when its key is not used any more.
+    pub fn into_keyless(self) -> KeylessState {
+        KeylessState { chaining_key: self.chaining_key, hash: self.hash }
+    }
+
+    /// The state as it was, but for its key.
+    pub const fn from_keyless(state: &KeylessState) -> Self {
+        Self { chaining_key: state.chaining_key, hash: state.hash, key: [0; 32], counter: 0 }
     }
 
     /// `MixHash(data)`.

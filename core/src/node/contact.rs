@@ -6,7 +6,10 @@
 
 use core::{net::SocketAddr, time::Duration};
 
-use super::{endpoint_list::EndpointList, outbox::Ids};
+use super::{
+    endpoint_list::{Compact, EndpointList},
+    outbox::Ids,
+};
 use crate::{control::NodeId, time::Instant, wireguard::storage::Slots};
 
 /// A contact without a session ends when it was not used for so long.
@@ -19,7 +22,7 @@ pub struct Contact {
     /// Where the peer may be reached, as the server said last.
     pub(super) candidates: EndpointList,
     /// Where the peer last proved to be.
-    pub(super) answered: Option<SocketAddr>,
+    answered: Option<Compact>,
     /// When the contact was last of use: a session began, or was wanted.
     pub(super) used: Instant,
     /// A handshake with the peer is to begin at this time, since this node restarted.
@@ -52,9 +55,23 @@ impl Contact {
         }
     }
 
+    /// Where the peer last proved to be.
+    pub(super) fn answered(&self) -> Option<SocketAddr> {
+        self.answered.map(Compact::endpoint)
+    }
+
+    /// Whether the peer last proved to be there.
+    pub(super) fn answered_at(&self, endpoint: SocketAddr) -> bool {
+        self.answered == Some(Compact::new(endpoint))
+    }
+
+    pub(super) fn set_answered(&mut self, endpoint: Option<SocketAddr>) {
+        self.answered = endpoint.map(Compact::new);
+    }
+
     /// Where to send an initiation while nobody answers: where the peer last was, then what the server said.
     pub(super) fn targets(&self, current: Option<SocketAddr>) -> EndpointList {
-        current.into_iter().chain(self.answered).chain(self.candidates.iter()).collect()
+        current.into_iter().chain(self.answered()).chain(self.candidates.iter()).collect()
     }
 
     /// Takes note of whether the peer is at the server. True where it was there, left, and is there again: it may have

@@ -2,19 +2,21 @@
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use crate::limits;
+
 /// Candidate endpoints of one peer at most.
-pub const MAX_CANDIDATES: usize = 8;
+pub const MAX_CANDIDATES: usize = limits::CANDIDATES;
 
 /// One endpoint in 19 bytes instead of 32. Scope ids are not kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Compact {
+pub(super) struct Compact {
     is_v6: bool,
     address: [u8; 16],
     port: [u8; 2],
 }
 
 impl Compact {
-    fn new(endpoint: SocketAddr) -> Self {
+    pub(super) fn new(endpoint: SocketAddr) -> Self {
         let port = endpoint.port().to_be_bytes();
         match endpoint.ip().to_canonical() {
             IpAddr::V4(v4) => Self { is_v6: false, address: v4.to_ipv6_mapped().octets(), port },
@@ -22,7 +24,7 @@ impl Compact {
         }
     }
 
-    fn endpoint(self) -> SocketAddr {
+    pub(super) fn endpoint(self) -> SocketAddr {
         let port = u16::from_be_bytes(self.port);
         if self.is_v6 {
             return SocketAddr::new(Ipv6Addr::from(self.address).into(), port);

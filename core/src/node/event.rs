@@ -2,14 +2,17 @@
 
 use core::fmt::Write as _;
 
-use crate::control::{ErrorCode, NodeId};
+use crate::{
+    control::{ErrorCode, NodeId},
+    limits,
+};
 
 /// Changed peers that are named one by one; of more the agent is told in general.
-const NAMED_PEERS: usize = 16;
+const NAMED_PEERS: usize = limits::NAMED_PEERS;
 /// Subjects of health that are kept at most.
-const SUBJECTS: usize = 4;
+const SUBJECTS: usize = limits::HEALTH_SUBJECTS;
 /// The longest sentence that is kept, in bytes.
-pub const MAX_SENTENCE: usize = 224;
+pub const MAX_SENTENCE: usize = limits::SENTENCE;
 
 /// Something that happened to the node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,13 +13,14 @@ use super::wall_clock::KeptTime;
 use crate::{
     control::{JoinKey, JoinSecret, NetworkId, ServerAddress},
     keys::{MachineSecret, NodeSecret, ServerKey},
+    limits,
     time::UnixTime,
 };
 
 /// The longest encoded identity in bytes.
 pub const MAX_IDENTITY: usize = 1_024;
 /// Addresses of the server that are kept at most.
-pub const MAX_SERVER_ADDRESSES: usize = 4;
+pub const MAX_SERVER_ADDRESSES: usize = limits::SERVER_ADDRESSES;
 
 /// Who a node is.
 #[derive(Clone, Debug, PartialEq, Eq)]

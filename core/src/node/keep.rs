@@ -21,11 +21,12 @@ use crate::{
         record::{Endpoint, UpTo},
     },
     crypto::Crypto,
+    limits,
     time::Instant,
 };
 
 /// Recent peers that are kept at most.
-pub const MAX_RECENT_PEERS: usize = 64;
+pub const MAX_RECENT_PEERS: usize = limits::RECENT_PEERS;
 /// The longest encoding of the recent peers in bytes.
 pub const MAX_RECENT_LEN: usize = 3 + MAX_RECENT_PEERS * (1 + 5 + 1 + 18);
 /// Recent peers are not kept more often.
@@ -151,7 +152,7 @@ impl<S: NodeStorage, C: Crypto> Member<S, C> {
         let mut e = Encoder::new(Cursor::new(out));
         e.array(recent().count() as u64).ok()?;
         for contact in recent() {
-            e.array(2).ok()?.encode(contact.id).ok()?.encode(contact.answered.map(Endpoint)).ok()?;
+            e.array(2).ok()?.encode(contact.id).ok()?.encode(contact.answered().map(Endpoint)).ok()?;
         }
         Some(e.writer().position())
     }
@@ -162,7 +163,7 @@ impl<S: NodeStorage, C: Crypto> Member<S, C> {
         }
         if let Some(contact) = self.touch(id, now) {
             contact.had_session = true;
-            contact.answered = endpoint;
+            contact.set_answered(endpoint);
         }
     }
 

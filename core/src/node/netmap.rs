@@ -18,12 +18,13 @@ use crate::{
         record::{Address, SelfInfo, Text},
     },
     keys::NodeKey,
+    limits,
     time::UnixTime,
     wireguard::storage::Slots,
 };
 
 /// Room for this node's texts (name, domain, user, tags) with a separator between each, in bytes.
-const SELF_TEXT_LEN: usize = 384;
+const SELF_TEXT_LEN: usize = limits::SELF_TEXT;
 const SEPARATOR: char = '\0';
 
 /// This node as the server knows it.

@@ -3,10 +3,10 @@
 
 use core::{net::IpAddr, time::Duration};
 
-use crate::{control::NodeId, keys::NodeKey, time::Instant};
+use crate::{control::NodeId, keys::NodeKey, limits, time::Instant};
 
 /// Ids in one record at most. Each takes up to five bytes.
-pub(super) const BATCH: usize = 64;
+pub(super) const BATCH: usize = limits::ID_BATCH;
 /// Questions for peers that wait for an answer, or were answered lately.
 const LOOKUPS: usize = 8;
 /// The same question is not asked again sooner.

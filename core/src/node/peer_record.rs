@@ -13,11 +13,12 @@ use crate::{
         record::{Address, Peer, PeerStatus, Text},
     },
     keys::NodeKey,
+    limits,
     time::UnixTime,
 };
 
 /// Room for a peer's texts (name, system, user, tags) with a separator between each, in bytes.
-const TEXT_LEN: usize = 160;
+const TEXT_LEN: usize = limits::PEER_TEXT;
 /// Addresses of one peer at most: one IPv4 and one IPv6.
 const MAX_ADDRESSES: usize = 2;
 /// The expiry of a key that does not expire.

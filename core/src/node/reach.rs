@@ -126,7 +126,7 @@ impl<S: NodeStorage, C: Crypto> Member<S, C> {
     fn initiation_targets(&mut self, peer: PeerId, endpoint: SocketAddr, now: Instant) -> Option<EndpointList> {
         let id = self.id_of(peer)?;
         let contact = self.touch(id, now)?;
-        let confirmed = contact.answered == Some(endpoint) && contact.unanswered == 0;
+        let confirmed = contact.answered_at(endpoint) && contact.unanswered == 0;
         contact.unanswered = contact.unanswered.saturating_add(1);
         (!confirmed).then(|| contact.targets(Some(endpoint)))
     }
@@ -153,14 +153,14 @@ impl<S: NodeStorage, C: Crypto> Member<S, C> {
         let Some(id) = self.id_of(peer) else { return };
         let endpoint = self.device.peer(peer, now).and_then(|view| view.endpoint);
         let Some(contact) = self.touch(id, now) else { return };
-        let before = (contact.answered, contact.had_session);
-        contact.answered = endpoint.or(contact.answered);
+        let before = (contact.answered(), contact.had_session);
+        contact.set_answered(endpoint.or(contact.answered()));
         if established {
             contact.had_session = true;
             contact.unanswered = 0;
             contact.resume_at = None;
         }
-        if contact.had_session && before != (contact.answered, true) {
+        if contact.had_session && before != (contact.answered(), true) {
             let soon = now.max(self.deadlines.recent_not_before);
             self.deadlines.keep_recent.get_or_insert(soon);
         }

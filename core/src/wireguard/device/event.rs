@@ -1,6 +1,6 @@
 //! What the embedder may want to know, beyond what it has to carry out.
 
-use crate::wireguard::peer::PeerId;
+use crate::{limits, wireguard::peer::PeerId};
 
 /// Something that happened to a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub enum Event {
 
 /// Events that were not collected yet; the same one is kept once.
 #[derive(Debug)]
-pub(super) struct EventQueue(heapless::Deque<Event, 32>);
+pub(super) struct EventQueue(heapless::Deque<Event, { limits::DEVICE_EVENTS }>);
 
 impl EventQueue {
     pub(super) const fn new() -> Self {

@@ -1,0 +1,29 @@
+//! Sizes that differ between a chip and a host: what is built for a target without an operating system has the memory of
+//! a chip. The rules are the same on both; these are only how much of something is kept.
+
+const CHIP: bool = cfg!(target_os = "none");
+
+const fn choose(chip: usize, host: usize) -> usize {
+    if CHIP { chip } else { host }
+}
+
+/// Bytes for a peer's texts (name, system, user, tags) with a separator between each. A name always fits.
+pub(crate) const PEER_TEXT: usize = choose(72, 160);
+/// Bytes for this node's texts (name, domain, user, tags) with a separator between each.
+pub(crate) const SELF_TEXT: usize = choose(224, 384);
+/// Candidate endpoints of one peer.
+pub(crate) const CANDIDATES: usize = choose(4, 8);
+/// Bytes of a sentence for a person.
+pub(crate) const SENTENCE: usize = choose(120, 224);
+/// Subjects of health with a sentence of their own.
+pub(crate) const HEALTH_SUBJECTS: usize = choose(2, 4);
+/// Changed peers that are named one by one.
+pub(crate) const NAMED_PEERS: usize = choose(4, 16);
+/// Ids in one record.
+pub(crate) const ID_BATCH: usize = choose(16, 64);
+/// Addresses of the server.
+pub(crate) const SERVER_ADDRESSES: usize = choose(2, 4);
+/// Recent peers that are kept over a restart.
+pub(crate) const RECENT_PEERS: usize = choose(16, 64);
+/// Events of the device that wait to be collected.
+pub(crate) const DEVICE_EVENTS: usize = choose(8, 32);
