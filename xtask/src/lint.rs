@@ -17,11 +17,29 @@ use crate::{
 const MAX_LINES: usize = 900;
 
 /// The only files that may hold `unsafe`, each a small leaf around a system call.
-const UNSAFE_FILES: &[&str] =
-    &["agent-linux/src/polled_fd.rs", "agent-linux/src/socket_option.rs", "agent-linux/src/tun_device.rs"];
+const UNSAFE_FILES: &[&str] = &[
+    "agent-linux/src/polled_fd.rs",
+    "agent-linux/src/socket_option.rs",
+    "agent-linux/src/tun_device.rs",
+    "boards/firmware/src/stack.rs",
+    "boards/qemu-mps2/src/executor.rs",
+    "boards/qemu-mps2/src/fault.rs",
+    "boards/qemu-mps2/src/interrupts.rs",
+    "boards/qemu-mps2/src/mmio.rs",
+];
 
 /// Manifests of the workspaces beside the main one.
-const OTHER_WORKSPACES: &[&str] = &["core/fuzz/Cargo.toml", "hil-tests/no-alloc-probe/Cargo.toml"];
+const OTHER_WORKSPACES: &[&str] = &[
+    "boards/firmware/Cargo.toml",
+    "boards/qemu-host/Cargo.toml",
+    "boards/qemu-mps2/Cargo.toml",
+    "core/fuzz/Cargo.toml",
+    "hil-tests/no-alloc-probe/Cargo.toml",
+];
+
+/// Folders of boards, and what clippy looks at from there; the target is of the folder's own configuration.
+const BOARDS: &[(&str, &str)] =
+    &[("boards/qemu-mps2", "--package qemu-mps2 --package weft-firmware --package weft-qemu-host")];
 
 /// Runs all lints and tells the outcome of each.
 pub(crate) fn run() -> Result<ExitCode> {
@@ -45,6 +63,15 @@ pub(crate) fn run() -> Result<ExitCode> {
         "cargo clippy of core with defmt",
         step(&mut cargo("clippy --package weft-core --no-default-features --features defmt -- -D warnings")),
     );
+    for (board, packages) in BOARDS {
+        for features in ["", "--no-default-features", "--all-features"] {
+            let arguments = format!("clippy --locked --release {packages} {features} -- -D warnings");
+            tally.check(
+                &format!("cargo clippy of {board} {features}"),
+                step(cargo(&arguments).current_dir(root().join(board))),
+            );
+        }
+    }
     heading("Documentation");
     tally.check(
         "cargo doc",

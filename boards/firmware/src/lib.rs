@@ -1,0 +1,180 @@
+//! The example firmware of all boards: a sensor that serves its readings and its mesh status by HTTP on its mesh
+//! address, pushes them by UDP to a peer of choice, and answers ping.
+//!
+//! A board gives its network driver, flash, noise and thermometer as [`Hardware`] and calls [`run`]. Nothing here knows a
+//! chip. Without the feature `weft` the same sensor serves on the board's own network.
+
+#![no_std]
+
+mod application;
+mod fair;
+mod http;
+#[cfg(feature = "weft")]
+mod mesh;
+mod push;
+mod sensor;
+mod settings;
+pub mod stack;
+
+use defmt::{info, unwrap};
+use embassy_executor::Spawner;
+#[cfg(not(feature = "weft"))]
+use embassy_futures::join::join;
+#[cfg(feature = "weft")]
+use embassy_futures::join::join3;
+use embassy_net::{ConfigV4, Stack, StackResources};
+use embassy_net_driver::Driver;
+use static_cell::ConstStaticCell;
+#[cfg(feature = "weft")]
+use weft_embassy::State;
+
+use application::Application;
+pub use fair::Fair;
+pub use sensor::{Degrees, Latest, Reading, Sensor};
+pub use settings::Settings;
+#[cfg(feature = "weft")]
+pub use weft_embassy::Entropy;
+
+/// Connections that the web server serves at the same time.
+const HTTP_SOCKETS: usize = 2;
+/// Peers that the node has slots for.
+#[cfg(feature = "weft")]
+const PEERS: usize = 16;
+/// Sockets of the board's own network: DHCP, DNS, and the node's UDP and TCP.
+#[cfg(feature = "weft")]
+const OUTER_SOCKETS: usize = 4;
+/// Sockets of the board's own network: DHCP, DNS, and the application's.
+#[cfg(not(feature = "weft"))]
+const OUTER_SOCKETS: usize = 2 + APPLICATION_SOCKETS;
+/// Sockets of the application: the web server's, and the pusher's.
+const APPLICATION_SOCKETS: usize = HTTP_SOCKETS + 1;
+
+/// What a board has.
+#[derive(Debug)]
+pub struct Hardware<D, F, E, S> {
+    /// The Ethernet or Wi-Fi driver, with its link up or coming up.
+    pub driver: D,
+    /// How the board's own network gives an address.
+    pub network: ConfigV4,
+    /// For the port numbers and TCP sequence numbers of the board's own network; to differ from boot to boot.
+    pub network_seed: u64,
+    /// The flash region that is the node's alone.
+    pub flash: F,
+    /// The chip's unique id and its noise.
+    pub entropy: E,
+    /// The thermometer.
+    pub sensor: S,
+}
+
+/// Buffers of the web server, by socket.
+struct HttpBuffers {
+    rx: [u8; 512],
+    tx: [u8; 1_024],
+}
+
+static LATEST: ConstStaticCell<Latest> = ConstStaticCell::new(Latest::new());
+
+/// Runs the firmware for ever. To be called once.
+#[cfg(feature = "weft")]
+pub async fn run<D, F, E, S>(spawner: Spawner, hardware: Hardware<D, F, E, S>, settings: Settings) -> !
+where
+    D: Driver,
+    F: embedded_storage_async::nor_flash::NorFlash,
+    E: Entropy,
+    S: Sensor,
+{
+    static OUTER: ConstStaticCell<StackResources<OUTER_SOCKETS>> = ConstStaticCell::new(StackResources::new());
+    static INNER: ConstStaticCell<StackResources<{ 1 + APPLICATION_SOCKETS }>> =
+        ConstStaticCell::new(StackResources::new());
+    static STATE: ConstStaticCell<State<PEERS>> = ConstStaticCell::new(State::new());
+
+    let Hardware { driver, network, network_seed, flash, entropy, sensor } = hardware;
+    let (outer, mut outer_runner) =
+        embassy_net::new(Fair::new(driver), network_config(network), OUTER.take(), network_seed);
+    let config = weft_embassy::Config {
+        join_key: Some(settings.join_key).filter(|key| !key.is_empty()),
+        hostname: settings.hostname,
+        ..Default::default()
+    };
+    let (node, device, node_runner) = weft_embassy::new(STATE.take(), config, outer, flash, entropy);
+    let (inner, inner_runner) = embassy_net::new(device, Default::default(), INNER.take(), !network_seed);
+    spawner.spawn(unwrap!(inner_network(inner_runner)));
+    spawner.spawn(unwrap!(mesh_log(node)));
+    let latest: &'static Latest = LATEST.take();
+    spawner.spawn(unwrap!(report(outer)));
+    services(spawner, Application { stack: inner, latest, node }, settings);
+    join3(outer_runner.run(), node_runner.run(inner), latest.follow(sensor)).await.0
+}
+
+/// Runs the firmware for ever, without a mesh. To be called once.
+#[cfg(not(feature = "weft"))]
+pub async fn run<D, F, E, S>(spawner: Spawner, hardware: Hardware<D, F, E, S>, settings: Settings) -> !
+where
+    D: Driver,
+    S: Sensor,
+{
+    static OUTER: ConstStaticCell<StackResources<OUTER_SOCKETS>> = ConstStaticCell::new(StackResources::new());
+
+    let Hardware { driver, network, network_seed, sensor, .. } = hardware;
+    let (outer, mut outer_runner) =
+        embassy_net::new(Fair::new(driver), network_config(network), OUTER.take(), network_seed);
+    let latest: &'static Latest = LATEST.take();
+    spawner.spawn(unwrap!(report(outer)));
+    services(spawner, Application { stack: outer, latest }, settings);
+    join(outer_runner.run(), latest.follow(sensor)).await.0
+}
+
+fn network_config(ipv4: ConfigV4) -> embassy_net::Config {
+    let mut config = embassy_net::Config::default();
+    config.ipv4 = ipv4;
+    config
+}
+
+/// Starts what serves the sensor on `application`'s network.
+fn services(spawner: Spawner, application: Application, settings: Settings) {
+    static HTTP: ConstStaticCell<[HttpBuffers; HTTP_SOCKETS]> =
+        ConstStaticCell::new([const { HttpBuffers { rx: [0; 512], tx: [0; 1_024] } }; HTTP_SOCKETS]);
+    for buffers in HTTP.take() {
+        spawner.spawn(unwrap!(http_server(application, buffers)));
+    }
+    spawner.spawn(unwrap!(pusher(application, settings.push_to)));
+}
+
+#[embassy_executor::task(pool_size = HTTP_SOCKETS)]
+async fn http_server(application: Application, buffers: &'static mut HttpBuffers) -> ! {
+    http::serve(application.stack, application, &mut buffers.rx, &mut buffers.tx).await
+}
+
+#[embassy_executor::task]
+async fn pusher(application: Application, to: &'static str) -> ! {
+    static BUFFERS: ConstStaticCell<push::Buffers> = ConstStaticCell::new(push::Buffers::new());
+    application.stack.wait_config_up().await;
+    push::push(application, to, BUFFERS.take()).await
+}
+
+#[cfg(feature = "weft")]
+#[embassy_executor::task]
+async fn inner_network(mut runner: embassy_net::Runner<'static, weft_embassy::Device>) -> ! {
+    runner.run().await
+}
+
+#[cfg(feature = "weft")]
+#[embassy_executor::task]
+async fn mesh_log(node: weft_embassy::Node) -> ! {
+    mesh::log(node).await
+}
+
+/// Tells in the log when the board's own network comes and goes.
+#[embassy_executor::task]
+async fn report(outer: Stack<'static>) -> ! {
+    loop {
+        outer.wait_link_up().await;
+        info!("link up");
+        outer.wait_config_up().await;
+        if let Some(config) = outer.config_v4() {
+            info!("network up: {}", config.address);
+        }
+        outer.wait_config_down().await;
+        info!("network down");
+    }
+}
