@@ -1,4 +1,5 @@
-//! Where the binaries under test are: `$WEFT_BIN_DIR`, else the folder that cargo built this program in.
+//! Where the binaries and firmware images under test are: `$WEFT_BIN_DIR`, else the folder that cargo built this program
+//! in, and beside it.
 
 use std::path::PathBuf;
 
@@ -6,6 +7,9 @@ use anyhow::{Context, Result, bail};
 
 /// The environment variable that names the folder of the binaries.
 pub const BIN_DIR: &str = "WEFT_BIN_DIR";
+
+/// The environment variable that names cargo's target folder of the firmware.
+pub const FIRMWARE_DIR: &str = "WEFT_FIRMWARE_DIR";
 
 /// The Linux agent, `weft`.
 pub fn weft() -> Result<PathBuf> {
@@ -15,6 +19,25 @@ pub fn weft() -> Result<PathBuf> {
 /// The control server, `weft-control`.
 pub fn weft_control() -> Result<PathBuf> {
     find("weft-control", "weft-control")
+}
+
+/// The firmware image of a board, an ELF file: in `$WEFT_FIRMWARE_DIR`, else in `firmware/` beside the folder of the
+/// binaries. `cargo xtask test` builds it.
+pub fn firmware(board: &str, target: &str) -> Result<PathBuf> {
+    let folder = match std::env::var_os(FIRMWARE_DIR) {
+        Some(folder) => PathBuf::from(folder),
+        None => directory()?.with_file_name("firmware"),
+    };
+    let path = folder.join(target).join("release").join(board);
+    if !path.is_file() {
+        bail!(
+            "there is no {}: build it in boards/{board} with `cargo build --release --features selftest --target-dir {}`, \
+             or name the folder in ${FIRMWARE_DIR}",
+            path.display(),
+            folder.display()
+        );
+    }
+    Ok(path)
 }
 
 fn find(name: &str, package: &str) -> Result<PathBuf> {

@@ -14,6 +14,9 @@
 //! | [`transfer`] | a large transfer by TCP, both ways |
 //! | [`ethernet`] | a switch between emulated boards and a subnet of the lab |
 //! | [`wire`] | a cable that loses, delays, reorders and repeats frames |
+//! | [`board`] | a board with firmware in an emulator: flash, cable, log |
+//! | [`machine`] | the emulated machines |
+//! | [`dhcp`] | a DHCP server for a subnet of the lab |
 //! | [`process`] | a daemon in a namespace, with its log, gone when dropped |
 //! | [`wait`] | waiting for a condition, with a deadline and a sentence |
 //! | [`swarm`] | thousands of simulated nodes |
@@ -22,11 +25,15 @@
 //! Nothing here knows a protocol: what is asserted is what a user, a peer or a router on the way would see.
 
 pub mod binaries;
+pub mod board;
 pub mod capture;
+mod defmt_log;
+pub mod dhcp;
 pub mod ethernet;
 mod evidence;
 pub mod file_server;
 pub mod lab;
+pub mod machine;
 pub mod mesh;
 pub mod netns;
 mod pcap;

@@ -23,6 +23,13 @@ pub enum Requirement {
     },
     /// The binaries `weft` and `weft-control` are built.
     WeftBinaries,
+    /// The firmware image of an emulated board is built.
+    Firmware {
+        /// The folder in `boards/`.
+        board: &'static str,
+        /// The target that it is built for.
+        target: &'static str,
+    },
 }
 
 /// `wg`, which configures WireGuard devices.
@@ -35,6 +42,10 @@ pub const TSHARK: Requirement = Requirement::Program { name: "tshark", package: 
 pub const PING: Requirement = Requirement::Program { name: "ping", package: "iputils-ping" };
 /// `curl`.
 pub const CURL: Requirement = Requirement::Program { name: "curl", package: "curl" };
+/// QEMU's Cortex-M machines.
+pub const QEMU_ARM: Requirement = Requirement::Program { name: "qemu-system-arm", package: "qemu-system-arm" };
+/// QEMU's 32-bit RISC-V machines.
+pub const QEMU_RISCV32: Requirement = Requirement::Program { name: "qemu-system-riscv32", package: "qemu-system-misc" };
 
 impl Requirement {
     /// What is missing and what to do about it; `None` where the requirement is met.
@@ -56,6 +67,9 @@ impl Requirement {
                 .and_then(|_| crate::binaries::weft_control())
                 .err()
                 .map(|error| error.to_string()),
+            Self::Firmware { board, target } => {
+                crate::binaries::firmware(board, target).err().map(|error| error.to_string())
+            }
         }
     }
 }
