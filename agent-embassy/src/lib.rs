@@ -22,6 +22,7 @@
 //! | `device` | the driver of the inner network |
 //! | `runner` | the one task |
 //! | `event` | what the firmware is told |
+//! | [`flash`] | what is kept in flash, safe at power loss |
 //! | [`provision`] | the page by which a host gives a chip its join key, seed and settings |
 //! | `random` | what the board gives of noise |
 //! | `noise_health` | tests of a board's noise source, for the board to use |
@@ -35,6 +36,7 @@ extern crate std;
 
 mod device;
 mod event;
+pub mod flash;
 mod node;
 mod noise_health;
 pub mod provision;
@@ -48,7 +50,7 @@ pub use weft_core::control::ErrorCode;
 pub use event::{Event, Problem, Server, Status};
 pub use node::{Counters, Node, Peer, ResolveError};
 pub use noise_health::NoiseHealth;
-pub use random::Entropy;
+pub use random::{Entropy, Random, StartError};
 pub use runner::Runner;
 pub use state::State;
 

@@ -63,7 +63,7 @@ impl<'a> Field<'a> {
         }
     }
 
-    const fn content(&self) -> &'a [u8] {
+    pub(crate) const fn content(&self) -> &'a [u8] {
         match self {
             Self::JoinKey(text) | Self::Hostname(text) | Self::Ssid(text) | Self::Password(text) => text.as_bytes(),
             Self::Seed(seed) => *seed,
