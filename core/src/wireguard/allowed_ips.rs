@@ -23,6 +23,12 @@ pub struct AllowedIpNode<V> {
     children: [Link; 2],
 }
 
+impl<V> Default for AllowedIpNode<V> {
+    fn default() -> Self {
+        Self::FREE
+    }
+}
+
 impl<V> AllowedIpNode<V> {
     /// A node that is not in use.
     pub const FREE: Self = Self { key: [0; 16], len: 0, family: Family::V4, value: None, children: [Link::NONE; 2] };

@@ -35,6 +35,12 @@ impl RateLimitEntry {
     pub const EMPTY: Self = Self { source: Source::V4(Ipv4Addr::UNSPECIFIED), full_at: Instant::ZERO };
 }
 
+impl Default for RateLimitEntry {
+    fn default() -> Self {
+        Self::EMPTY
+    }
+}
+
 /// What shares one bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Source {
@@ -78,8 +84,9 @@ pub struct RateLimiter<S> {
 }
 
 impl<S: Slots<RateLimitEntry>> RateLimiter<S> {
-    /// A limiter on empty slots. The table does not grow.
-    pub fn new(entries: S, rng: &mut dyn rand_core::CryptoRng) -> Self {
+    /// A limiter on empty slots. The table has its full size from the start.
+    pub fn new(mut entries: S, rng: &mut dyn rand_core::CryptoRng) -> Self {
+        while entries.grow() {}
         let mut hash_key = [0; 32];
         rng.fill_bytes(&mut hash_key);
         Self { entries, hash_key }

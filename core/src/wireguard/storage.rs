@@ -97,7 +97,44 @@ pub struct Tables<S: Storage> {
     pub sources: S::Sources,
 }
 
-/// Storage that is borrowed slices of any length, for [`FixedTables`]. The device's code is then the same whatever
+/// A table of up to `N` slots in place, which are made one by one when they are first needed: an empty one is no bytes
+/// of a chip's flash, and no large value moves over its stack.
+#[derive(Debug)]
+pub struct InPlace<T, const N: usize>(heapless::Vec<T, N>);
+
+impl<T, const N: usize> InPlace<T, N> {
+    /// A table without slots.
+    pub const EMPTY: Self = Self(heapless::Vec::new());
+
+    /// The table, whatever its size.
+    pub fn table(&mut self) -> Table<'_, T> {
+        Table(self.0.as_mut_view())
+    }
+}
+
+/// An [`InPlace`] of any size, so that there is one copy of the code that works on it.
+#[derive(Debug)]
+pub struct Table<'a, T>(&'a mut heapless::VecView<T>);
+
+impl<T: Default> Slots<T> for Table<'_, T> {
+    fn capacity(&self) -> usize {
+        self.0.len()
+    }
+
+    fn get(&self, index: usize) -> Option<&T> {
+        self.0.as_slice().get(index)
+    }
+
+    fn get_mut(&mut self, index: usize) -> Option<&mut T> {
+        self.0.as_mut_slice().get_mut(index)
+    }
+
+    fn grow(&mut self) -> bool {
+        self.0.push(T::default()).is_ok()
+    }
+}
+
+/// Storage that is borrowed tables of any size, for [`FixedTables`]. The device's code is then the same whatever
 /// the sizes. `WORDS` are the replay window's 64-bit words, `PACKET` the bytes of a staged packet.
 #[derive(Debug)]
 pub struct Borrowed<'a, const WORDS: usize, const PACKET: usize>(core::marker::PhantomData<&'a mut ()>);
@@ -105,16 +142,16 @@ pub struct Borrowed<'a, const WORDS: usize, const PACKET: usize>(core::marker::P
 impl<'a, const WORDS: usize, const PACKET: usize> Storage for Borrowed<'a, WORDS, PACKET> {
     type Window = ReplayWindow<WORDS>;
     type Packet = FixedPacket<PACKET>;
-    type Known = &'a mut [KnownPeer];
-    type Active = &'a mut [ActivePeer<ReplayWindow<WORDS>>];
-    type AllowedIps = &'a mut [AllowedIpNode<PeerId>];
-    type Indices = &'a mut [Option<IndexEntry<u32>>];
-    type Staged = &'a mut [StagedPacket<FixedPacket<PACKET>>];
-    type Sources = &'a mut [RateLimitEntry];
+    type Known = Table<'a, KnownPeer>;
+    type Active = Table<'a, ActivePeer<ReplayWindow<WORDS>>>;
+    type AllowedIps = Table<'a, AllowedIpNode<PeerId>>;
+    type Indices = Table<'a, Option<IndexEntry<u32>>>;
+    type Staged = Table<'a, StagedPacket<FixedPacket<PACKET>>>;
+    type Sources = Table<'a, RateLimitEntry>;
 }
 
-/// Tables of fixed size, for a `static` of a chip: [`EMPTY`](Self::EMPTY) is a constant, so they are never on the
-/// stack.
+/// Tables of fixed size, for a `static` of a chip: [`EMPTY`](Self::EMPTY) is a constant of zeros, so they are never on the
+/// stack and not in flash.
 ///
 /// `KNOWN` peers, `ACTIVE` of them with sessions, `NODES` of the allowed-IP trie (twice the prefixes), `INDICES` (a
 /// power of two, at least four times `ACTIVE`), `STAGED` packets of up to `PACKET` bytes, `SOURCES` under the rate
@@ -130,12 +167,12 @@ pub struct FixedTables<
     const SOURCES: usize,
     const WORDS: usize,
 > {
-    known: [KnownPeer; KNOWN],
-    active: [ActivePeer<ReplayWindow<WORDS>>; ACTIVE],
-    allowed_ips: [AllowedIpNode<PeerId>; NODES],
-    indices: [Option<IndexEntry<u32>>; INDICES],
-    staged: [StagedPacket<FixedPacket<PACKET>>; STAGED],
-    sources: [RateLimitEntry; SOURCES],
+    known: InPlace<KnownPeer, KNOWN>,
+    active: InPlace<ActivePeer<ReplayWindow<WORDS>>, ACTIVE>,
+    allowed_ips: InPlace<AllowedIpNode<PeerId>, NODES>,
+    indices: InPlace<Option<IndexEntry<u32>>, INDICES>,
+    staged: InPlace<StagedPacket<FixedPacket<PACKET>>, STAGED>,
+    sources: InPlace<RateLimitEntry, SOURCES>,
 }
 
 impl<
@@ -151,23 +188,23 @@ impl<
 {
     /// Empty tables.
     pub const EMPTY: Self = Self {
-        known: [const { KnownPeer::EMPTY }; KNOWN],
-        active: [const { ActivePeer::EMPTY }; ACTIVE],
-        allowed_ips: [AllowedIpNode::FREE; NODES],
-        indices: [None; INDICES],
-        staged: [const { StagedPacket::EMPTY }; STAGED],
-        sources: [RateLimitEntry::EMPTY; SOURCES],
+        known: InPlace::EMPTY,
+        active: InPlace::EMPTY,
+        allowed_ips: InPlace::EMPTY,
+        indices: InPlace::EMPTY,
+        staged: InPlace::EMPTY,
+        sources: InPlace::EMPTY,
     };
 
     /// The tables for one device.
-    pub const fn tables(&mut self) -> Tables<Borrowed<'_, WORDS, PACKET>> {
+    pub fn tables(&mut self) -> Tables<Borrowed<'_, WORDS, PACKET>> {
         Tables {
-            known: &mut self.known,
-            active: &mut self.active,
-            allowed_ips: &mut self.allowed_ips,
-            indices: &mut self.indices,
-            staged: &mut self.staged,
-            sources: &mut self.sources,
+            known: self.known.table(),
+            active: self.active.table(),
+            allowed_ips: self.allowed_ips.table(),
+            indices: self.indices.table(),
+            staged: self.staged.table(),
+            sources: self.sources.table(),
         }
     }
 }

@@ -16,7 +16,7 @@ use weft_core::{
 
 use crate::{
     rng::Rng,
-    world::{TestStorage, World, large_tables},
+    world::{Size, TestStorage, World, tables},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -115,9 +115,15 @@ fn a_small_node_names_what_it_holds_when_it_comes_back() {
 
 #[test]
 fn ten_thousand_peers_are_found_by_id_key_address_and_name() {
+    // Tables of this size pass over the stack in a debug build.
+    let thread = std::thread::Builder::new().stack_size(64 << 20).spawn(find_ten_thousand).unwrap();
+    thread.join().unwrap();
+}
+
+fn find_ten_thousand() {
     const PEERS: u32 = 10_000;
     let now = Instant::from_secs(1);
-    let mut node: Node<TestStorage> = Node::new(NodeConfig::default(), large_tables(PEERS as usize), &mut Rng(1));
+    let mut node: Node<TestStorage> = Node::new(NodeConfig::default(), tables(Size::TenThousand), &mut Rng(1));
     let key = |id: u32| NodeKey::from_bytes(core::array::from_fn(|i| (id >> (8 * (i % 4))) as u8 ^ i as u8));
     let address = |id: u32| Ipv4Addr::from(u32::from(Ipv4Addr::new(100, 64, 0, 0)) + id);
     let mut out = [0; 1_024];

@@ -12,7 +12,7 @@ use weft_core::{
 use crate::{
     rng::Rng,
     server::Server,
-    world::{TestStorage, tables},
+    world::{Size, TestStorage, tables},
 };
 
 const NOW: Instant = Instant::from_secs(10);
@@ -55,7 +55,7 @@ struct Chip {
 impl Chip {
     fn new() -> Self {
         let mut rng = Rng(3);
-        let node = Node::new(NodeConfig::default(), tables(false), &mut rng);
+        let node = Node::new(NodeConfig::default(), tables(Size::Sixteen), &mut rng);
         let mut server = Server::new(WALL);
         server.set_time(NOW, WALL);
         Self { node, server, connection: None, rng, steps: 0 }

@@ -16,9 +16,8 @@ use weft_core::{
     },
     time::{Instant, UnixTime},
     wireguard::{
-        KnownPeer, Outgoing, Received, SendOutcome, Transmit, TransmitKind,
-        allowed_ips::AllowedIpNode,
-        storage::{Borrowed, FixedTables},
+        Outgoing, Received, SendOutcome, Transmit, TransmitKind,
+        storage::{Borrowed, InPlace, Table},
     },
 };
 
@@ -28,40 +27,45 @@ pub(crate) struct TestStorage;
 
 impl NodeStorage for TestStorage {
     type Device = Borrowed<'static, 8, 256>;
-    type Peers = &'static mut [PeerSlot];
-    type Ids = &'static mut [IdEntry];
-    type Contacts = &'static mut [ContactSlot];
+    type Peers = Table<'static, PeerSlot>;
+    type Ids = Table<'static, IdEntry>;
+    type Contacts = Table<'static, ContactSlot>;
 }
 
-type Tables = FixedTables<16, 4, 64, 16, 8, 256, 8, 8>;
-type SmallTables = FixedTables<2, 2, 16, 8, 4, 256, 4, 8>;
+/// Tables for so many peers, of which so many may have sessions.
+#[derive(Clone, Copy)]
+pub(crate) enum Size {
+    Two,
+    Sixteen,
+    TenThousand,
+}
 
-/// Tables for a node that knows so many peers.
-pub(crate) fn large_tables(peers: usize) -> NodeTables<TestStorage> {
-    let mut known = Vec::new();
-    known.resize_with(peers, || KnownPeer::EMPTY);
-    NodeTables {
-        device: weft_core::wireguard::storage::Tables {
-            known: known.leak(),
-            allowed_ips: vec![AllowedIpNode::FREE; peers * 4].leak(),
-            ..tables(false).device
-        },
-        peers: vec![None; peers].leak(),
-        ids: vec![IdEntry::EMPTY; peers * 3 / 2].leak(),
-        contacts: vec![None; 4].leak(),
+/// Empty tables.
+pub(crate) fn tables(size: Size) -> NodeTables<TestStorage> {
+    fn table<T: Default, const N: usize>() -> Table<'static, T> {
+        let table: Box<InPlace<T, N>> = Box::new(const { InPlace::EMPTY });
+        Box::leak(table).table()
     }
-}
-
-pub(crate) fn tables(small: bool) -> NodeTables<TestStorage> {
-    let slots = if small { 2 } else { 16 };
-    NodeTables {
-        device: match small {
-            true => Box::leak(Box::new(SmallTables::EMPTY)).tables(),
-            false => Box::leak(Box::new(Tables::EMPTY)).tables(),
-        },
-        peers: vec![None; slots].leak(),
-        ids: vec![IdEntry::EMPTY; slots * 3 / 2].leak(),
-        contacts: vec![None; slots.min(4)].leak(),
+    fn node<const KNOWN: usize, const ACTIVE: usize, const NODES: usize, const IDS: usize, const INDICES: usize>()
+    -> NodeTables<TestStorage> {
+        NodeTables {
+            device: weft_core::wireguard::storage::Tables {
+                known: table::<_, KNOWN>(),
+                active: table::<_, ACTIVE>(),
+                allowed_ips: table::<_, NODES>(),
+                indices: table::<_, INDICES>(),
+                staged: table::<_, 8>(),
+                sources: table::<_, 8>(),
+            },
+            peers: table::<_, KNOWN>(),
+            ids: table::<_, IDS>(),
+            contacts: table::<_, ACTIVE>(),
+        }
+    }
+    match size {
+        Size::Two => node::<2, 2, 16, 3, 8>(),
+        Size::Sixteen => node::<16, 4, 64, 24, 16>(),
+        Size::TenThousand => node::<10_000, 4, 40_000, 15_000, 16>(),
     }
 }
 
@@ -93,7 +97,7 @@ impl Disk {
 pub(crate) struct Host {
     pub(crate) node: Node<TestStorage>,
     config: NodeConfig,
-    small: bool,
+    size: Size,
     pub(crate) address: SocketAddr,
     connection: Option<usize>,
     pub(crate) disk: Disk,
@@ -166,6 +170,7 @@ impl World {
     }
 
     pub(crate) fn add(&mut self, name: &'static str, small: bool) {
+        let size = if small { Size::Two } else { Size::Sixteen };
         let config = NodeConfig {
             hostname: name.try_into().unwrap(),
             os: "linux",
@@ -175,12 +180,12 @@ impl World {
         self.seed += 1;
         let mut rng = Rng(self.seed * 0x1_0001);
         let address = SocketAddr::new(Ipv4Addr::new(192, 0, 2, self.seed as u8).into(), 41641);
-        let mut node = Node::new(config.clone(), tables(small), &mut rng);
+        let mut node = Node::new(config.clone(), tables(size), &mut rng);
         node.set_local_endpoints(&[address], self.now);
         let host = Host {
             node,
             config,
-            small,
+            size,
             address,
             connection: None,
             disk: Disk::default(),
@@ -233,7 +238,7 @@ impl World {
         let seed = self.seed;
         let host = self.hosts.get_mut(name).unwrap();
         host.rng = Rng(seed * 0x1_0001);
-        host.node = Node::new(host.config.clone(), tables(host.small), &mut host.rng);
+        host.node = Node::new(host.config.clone(), tables(host.size), &mut host.rng);
         host.node.set_local_endpoints(&[host.address], now);
         host.node.restore_identity(host.disk.identity(), now);
         for record in &host.disk.netmap {
