@@ -26,6 +26,9 @@ const UNSAFE_FILES: &[&str] = &[
     "boards/qemu-mps2/src/fault.rs",
     "boards/qemu-mps2/src/interrupts.rs",
     "boards/qemu-mps2/src/mmio.rs",
+    "boards/qemu-rv32/src/interrupts.rs",
+    "boards/qemu-rv32/src/mmio.rs",
+    "boards/qemu-rv32/src/virtio_net.rs",
 ];
 
 /// Manifests of the workspaces beside the main one.
@@ -33,13 +36,16 @@ const OTHER_WORKSPACES: &[&str] = &[
     "boards/firmware/Cargo.toml",
     "boards/qemu-host/Cargo.toml",
     "boards/qemu-mps2/Cargo.toml",
+    "boards/qemu-rv32/Cargo.toml",
     "core/fuzz/Cargo.toml",
     "hil-tests/no-alloc-probe/Cargo.toml",
 ];
 
 /// Folders of boards, and what clippy looks at from there; the target is of the folder's own configuration.
-const BOARDS: &[(&str, &str)] =
-    &[("boards/qemu-mps2", "--package qemu-mps2 --package weft-firmware --package weft-qemu-host")];
+const BOARDS: &[(&str, &str)] = &[
+    ("boards/qemu-mps2", "--package qemu-mps2 --package weft-firmware --package weft-qemu-host"),
+    ("boards/qemu-rv32", "--package qemu-rv32"),
+];
 
 /// Runs all lints and tells the outcome of each.
 pub(crate) fn run() -> Result<ExitCode> {

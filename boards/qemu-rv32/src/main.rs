@@ -1,0 +1,47 @@
+//! Weft's example firmware on QEMU's riscv32 machine `virt`, built for the instructions of an ESP32-C3.
+//!
+//! This crate has the machine's drivers; what the firmware does is in `weft-firmware`.
+
+#![no_std]
+#![no_main]
+
+mod interrupts;
+mod mmio;
+mod timer;
+mod virtio_net;
+
+use core::panic::PanicInfo;
+
+use defmt::{error, info, unwrap};
+use defmt_semihosting as _;
+use embassy_executor::{Executor, Spawner};
+use embassy_net_driver::Driver as _;
+use static_cell::StaticCell;
+use weft_firmware::{Hardware, Settings, stack};
+use weft_qemu_host::{Host, Thermometer, exit};
+
+use virtio_net::VirtioNet;
+
+#[riscv_rt::entry]
+fn main() -> ! {
+    static EXECUTOR: StaticCell<Executor> = StaticCell::new();
+    stack::paint();
+    timer::start();
+    EXECUTOR.init(Executor::new()).run(|spawner| spawner.spawn(unwrap!(firmware(spawner))))
+}
+
+#[embassy_executor::task]
+async fn firmware(spawner: Spawner) -> ! {
+    let Host { flash, entropy, network, network_seed } = Host::open();
+    let (driver, slot) = unwrap!(VirtioNet::start());
+    interrupts::enable(slot);
+    info!("started on riscv32 virt, address {}", driver.hardware_address());
+    let hardware = Hardware { driver, network, network_seed, flash, entropy, sensor: Thermometer };
+    weft_firmware::run(spawner, hardware, Settings::built_in()).await
+}
+
+#[panic_handler]
+fn panic(info: &PanicInfo<'_>) -> ! {
+    error!("{}", defmt::Display2Format(info));
+    exit(exit::PANIC)
+}
