@@ -11,11 +11,13 @@
 //! | [`file_server`] | a web server of one file |
 //! | [`proxy`] | somebody in the middle of TCP connections |
 //! | [`wireguard`] | a WireGuard device of any implementation, driven by `wg(8)` |
-//! | [`transfer`] | a large transfer by TCP, both ways |
+//! | [`transfer`] | large transfers by TCP, both ways |
+//! | [`attack`] | somebody who floods a node with what is worth nothing |
 //! | [`ethernet`] | a switch between emulated boards and a subnet of the lab |
 //! | [`wire`] | a cable that loses, delays, reorders and repeats frames |
 //! | [`board`] | a board with firmware in an emulator: flash, cable, log |
 //! | [`machine`] | the emulated machines |
+//! | [`selftest`] | the services that firmware has for tests |
 //! | [`dhcp`] | a DHCP server for a subnet of the lab |
 //! | [`process`] | a daemon in a namespace, with its log, gone when dropped |
 //! | [`wait`] | waiting for a condition, with a deadline and a sentence |
@@ -24,6 +26,7 @@
 //!
 //! Nothing here knows a protocol: what is asserted is what a user, a peer or a router on the way would see.
 
+pub mod attack;
 pub mod binaries;
 pub mod board;
 pub mod capture;
@@ -40,6 +43,7 @@ mod pcap;
 pub mod process;
 pub mod proxy;
 pub mod requirement;
+pub mod selftest;
 pub mod suite;
 pub mod swarm;
 pub mod transfer;

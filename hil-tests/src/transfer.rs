@@ -1,4 +1,4 @@
-//! A large transfer by TCP, both ways at once, compared byte for byte.
+//! Large transfers by TCP, both ways at once, compared byte for byte.
 
 use std::{
     io::{ErrorKind, Read, Write},
@@ -30,6 +30,31 @@ pub fn both_ways(client: &Netns, server: &Netns, address: SocketAddr, len: usize
         .with_context(|| format!("cannot connect to {address}"))?;
     exchange(stream, up, &down).context("the end that connected")?;
     served.join().map_err(|_| anyhow!("the serving end panicked"))?.context("the end that was connected to")
+}
+
+/// Connects from `client` to a server at `address` that sends back what it gets, and compares `len` bytes.
+pub fn echoed(client: &Netns, address: SocketAddr, len: usize) -> Result<()> {
+    let sent: Arc<[u8]> = noise(3, len).into();
+    let stream = client
+        .enter(move || TcpStream::connect_timeout(&address, STALL))?
+        .with_context(|| format!("cannot connect to {address}"))?;
+    exchange(stream, sent.clone(), &sent).with_context(|| format!("to {address} and back"))
+}
+
+/// Serves on `address` of `netns`, until the program ends, whoever wants its own bytes back.
+pub fn serve_echo(netns: &Netns, address: SocketAddr) -> Result<()> {
+    let listener =
+        netns.enter(move || TcpListener::bind(address))?.with_context(|| format!("cannot listen on {address}"))?;
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            std::thread::spawn(move || {
+                let mut writing = stream.try_clone()?;
+                std::io::copy(&mut &stream, &mut writing)?;
+                writing.shutdown(Shutdown::Write)
+            });
+        }
+    });
+    Ok(())
 }
 
 fn exchange(mut stream: TcpStream, sent: Arc<[u8]>, expected: &[u8]) -> Result<()> {
