@@ -8,7 +8,7 @@ use embassy_time::{Duration, with_timeout};
 use embedded_io_async::Write as _;
 use heapless::String;
 
-/// How long a client may take for its request, and for its answer.
+/// How long a client may take for its request, and how long it may take nothing of its answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Longest request that is read, headers included. What is longer gets no answer.
 const REQUEST_LEN: usize = 768;
@@ -37,6 +37,11 @@ pub(crate) struct Answer<'s, 'b> {
 }
 
 impl<'s, 'b> Answer<'s, 'b> {
+    /// An answer on a socket that is connected.
+    pub(crate) const fn of(socket: &'s mut TcpSocket<'b>) -> Self {
+        Self { socket }
+    }
+
     /// Begins the answer. `kind` is its media type.
     pub(crate) async fn begin(&mut self, status: &str, kind: &str) -> Result<(), Gone> {
         self.write(format_args!("HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nCache-Control: no-store\r\n")).await?;
@@ -74,11 +79,12 @@ impl fmt::Write for Piece {
 /// Serves `pages` on port 80 of `stack` for ever.
 pub(crate) async fn serve(stack: Stack<'_>, pages: impl Pages, rx: &mut [u8], tx: &mut [u8]) -> ! {
     let mut socket = TcpSocket::new(stack, rx, tx);
+    // A client that takes nothing any more makes room for another.
+    socket.set_timeout(Some(PATIENCE));
     loop {
-        socket.set_timeout(Some(PATIENCE));
         if socket.accept(IpListenEndpoint { addr: None, port: 80 }).await.is_ok() {
-            if with_timeout(PATIENCE, answer(&mut socket, &pages)).await.is_err() {
-                debug!("http: a client was too slow");
+            if answer(&mut socket, &pages).await.is_err() {
+                debug!("http: a client went away or was too slow");
             }
             socket.close();
             // The last bytes and the end of the connection reach a client that still listens.
@@ -91,17 +97,11 @@ pub(crate) async fn serve(stack: Stack<'_>, pages: impl Pages, rx: &mut [u8], tx
 
 async fn answer(socket: &mut TcpSocket<'_>, pages: &impl Pages) -> Result<(), Gone> {
     let mut request = [0; REQUEST_LEN];
-    let mut length = 0;
-    while !request[..length].windows(4).any(|end| end == b"\r\n\r\n") {
-        match socket.read(&mut request[length..]).await? {
-            0 => return Err(Gone),
-            more => length += more,
-        }
-    }
+    let length = with_timeout(PATIENCE, read_request(socket, &mut request)).await.map_err(|_| Gone)??;
     let line = request[..length].split(|byte| *byte == b'\r').next().unwrap_or_default();
     let mut words = core::str::from_utf8(line).unwrap_or_default().split(' ');
     let (method, target) = (words.next(), words.next());
-    let mut answer = Answer { socket };
+    let mut answer = Answer::of(socket);
     match (method, target) {
         (Some("GET"), Some(target)) if target.starts_with('/') => pages.get(target, &mut answer).await,
         _ => {
@@ -109,4 +109,16 @@ async fn answer(socket: &mut TcpSocket<'_>, pages: &impl Pages) -> Result<(), Go
             answer.text("Only GET is served here.\n").await
         }
     }
+}
+
+/// Reads to the empty line, and tells the length of all that was read.
+async fn read_request(socket: &mut TcpSocket<'_>, request: &mut [u8]) -> Result<usize, Gone> {
+    let mut length = 0;
+    while !request[..length].windows(4).any(|end| end == b"\r\n\r\n") {
+        match socket.read(&mut request[length..]).await? {
+            0 => return Err(Gone),
+            more => length += more,
+        }
+    }
+    Ok(length)
 }

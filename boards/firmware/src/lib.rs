@@ -12,6 +12,8 @@ mod http;
 #[cfg(feature = "weft")]
 mod mesh;
 mod push;
+#[cfg(feature = "selftest")]
+pub mod selftest;
 mod sensor;
 mod settings;
 pub mod stack;
@@ -31,7 +33,7 @@ use weft_embassy::State;
 use application::Application;
 pub use fair::Fair;
 pub use sensor::{Degrees, Latest, Reading, Sensor};
-pub use settings::Settings;
+pub use settings::{PUSH_TO, Settings};
 #[cfg(feature = "weft")]
 pub use weft_embassy::Entropy;
 
@@ -48,6 +50,12 @@ const OUTER_SOCKETS: usize = 4;
 const OUTER_SOCKETS: usize = 2 + APPLICATION_SOCKETS;
 /// Sockets of the application: the web server's, and the pusher's.
 const APPLICATION_SOCKETS: usize = HTTP_SOCKETS + 1;
+/// Sockets of the mesh: DNS, which embassy-net always has, the application's, and the tests'.
+#[cfg(feature = "selftest")]
+const INNER_SOCKETS: usize = 1 + APPLICATION_SOCKETS + selftest::SOCKETS;
+/// Sockets of the mesh: DNS, which embassy-net always has, and the application's.
+#[cfg(all(feature = "weft", not(feature = "selftest")))]
+const INNER_SOCKETS: usize = 1 + APPLICATION_SOCKETS;
 
 /// What a board has.
 #[derive(Debug)]
@@ -76,7 +84,7 @@ static LATEST: ConstStaticCell<Latest> = ConstStaticCell::new(Latest::new());
 
 /// Runs the firmware for ever. To be called once.
 #[cfg(feature = "weft")]
-pub async fn run<D, F, E, S>(spawner: Spawner, hardware: Hardware<D, F, E, S>, settings: Settings) -> !
+pub async fn run<D, F, E, S>(spawner: Spawner, hardware: Hardware<D, F, E, S>, settings: &'static Settings) -> !
 where
     D: Driver,
     F: embedded_storage_async::nor_flash::NorFlash,
@@ -84,8 +92,7 @@ where
     S: Sensor,
 {
     static OUTER: ConstStaticCell<StackResources<OUTER_SOCKETS>> = ConstStaticCell::new(StackResources::new());
-    static INNER: ConstStaticCell<StackResources<{ 1 + APPLICATION_SOCKETS }>> =
-        ConstStaticCell::new(StackResources::new());
+    static INNER: ConstStaticCell<StackResources<INNER_SOCKETS>> = ConstStaticCell::new(StackResources::new());
     static STATE: ConstStaticCell<State<PEERS>> = ConstStaticCell::new(State::new());
 
     let Hardware { driver, network, network_seed, flash, entropy, sensor } = hardware;
@@ -93,7 +100,7 @@ where
         embassy_net::new(Fair::new(driver), network_config(network), OUTER.take(), network_seed);
     let config = weft_embassy::Config {
         join_key: Some(settings.join_key).filter(|key| !key.is_empty()),
-        hostname: settings.hostname,
+        hostname: &settings.hostname,
         ..Default::default()
     };
     let (node, device, node_runner) = weft_embassy::new(STATE.take(), config, outer, flash, entropy);
@@ -102,13 +109,16 @@ where
     spawner.spawn(unwrap!(mesh_log(node)));
     let latest: &'static Latest = LATEST.take();
     spawner.spawn(unwrap!(report(outer)));
-    services(spawner, Application { stack: inner, latest, node }, settings);
+    let application = Application { stack: inner, latest, node };
+    services(spawner, application, settings);
+    #[cfg(feature = "selftest")]
+    selftest::start(spawner, application);
     join3(outer_runner.run(), node_runner.run(inner), latest.follow(sensor)).await.0
 }
 
 /// Runs the firmware for ever, without a mesh. To be called once.
 #[cfg(not(feature = "weft"))]
-pub async fn run<D, F, E, S>(spawner: Spawner, hardware: Hardware<D, F, E, S>, settings: Settings) -> !
+pub async fn run<D, F, E, S>(spawner: Spawner, hardware: Hardware<D, F, E, S>, settings: &'static Settings) -> !
 where
     D: Driver,
     S: Sensor,
@@ -131,13 +141,13 @@ fn network_config(ipv4: ConfigV4) -> embassy_net::Config {
 }
 
 /// Starts what serves the sensor on `application`'s network.
-fn services(spawner: Spawner, application: Application, settings: Settings) {
+fn services(spawner: Spawner, application: Application, settings: &'static Settings) {
     static HTTP: ConstStaticCell<[HttpBuffers; HTTP_SOCKETS]> =
         ConstStaticCell::new([const { HttpBuffers { rx: [0; 512], tx: [0; 1_024] } }; HTTP_SOCKETS]);
     for buffers in HTTP.take() {
         spawner.spawn(unwrap!(http_server(application, buffers)));
     }
-    spawner.spawn(unwrap!(pusher(application, settings.push_to)));
+    spawner.spawn(unwrap!(pusher(application, &settings.push_to)));
 }
 
 #[embassy_executor::task(pool_size = HTTP_SOCKETS)]

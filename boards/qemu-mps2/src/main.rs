@@ -32,13 +32,14 @@ fn main() -> ! {
 
 #[embassy_executor::task]
 async fn firmware(spawner: Spawner) -> ! {
-    let Host { flash, entropy, network, network_seed } = Host::open();
+    let Host { mut flash, entropy, network, network_seed } = Host::open();
     let driver = unwrap!(Lan9118::start());
     // Not before the controller was told the polarity of its interrupt line.
     interrupts::enable();
     info!("started on mps2-an385, address {}", driver.hardware_address());
-    let hardware = Hardware { driver, network, network_seed, flash, entropy, sensor: Thermometer };
-    weft_firmware::run(spawner, hardware, Settings::built_in()).await
+    let settings = Settings::load(&mut flash).await;
+    let hardware = Hardware { driver, network, network_seed, flash: &mut flash, entropy, sensor: Thermometer };
+    weft_firmware::run(spawner, hardware, settings).await
 }
 
 #[panic_handler]

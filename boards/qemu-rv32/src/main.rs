@@ -32,12 +32,13 @@ fn main() -> ! {
 
 #[embassy_executor::task]
 async fn firmware(spawner: Spawner) -> ! {
-    let Host { flash, entropy, network, network_seed } = Host::open();
+    let Host { mut flash, entropy, network, network_seed } = Host::open();
     let (driver, slot) = unwrap!(VirtioNet::start());
     interrupts::enable(slot);
     info!("started on riscv32 virt, address {}", driver.hardware_address());
-    let hardware = Hardware { driver, network, network_seed, flash, entropy, sensor: Thermometer };
-    weft_firmware::run(spawner, hardware, Settings::built_in()).await
+    let settings = Settings::load(&mut flash).await;
+    let hardware = Hardware { driver, network, network_seed, flash: &mut flash, entropy, sensor: Thermometer };
+    weft_firmware::run(spawner, hardware, settings).await
 }
 
 #[panic_handler]
