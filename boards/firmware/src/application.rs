@@ -62,10 +62,6 @@ impl Pages for Application {
                 answer.begin("200 OK", "text/plain").await?;
                 answer.write(format_args!("{}\n", stack::high_water())).await
             }
-            #[cfg(feature = "selftest")]
-            _ if target.starts_with("/dial/") => {
-                crate::selftest::dial(*self, target.trim_start_matches("/dial/"), answer).await
-            }
             _ => {
                 answer.begin("404 Not Found", "text/plain").await?;
                 answer.text("Here are /, /reading and /stack.\n").await

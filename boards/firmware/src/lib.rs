@@ -13,7 +13,7 @@ mod http;
 mod mesh;
 mod push;
 #[cfg(feature = "selftest")]
-pub mod selftest;
+mod selftest;
 mod sensor;
 mod settings;
 pub mod stack;

@@ -1,90 +1,63 @@
 //! Services that the tests of the whole system talk to, and that no sensor needs.
 //!
-//! | port | service |
-//! |---|---|
-//! | TCP 7 | echo, two connections at a time |
-//! | TCP 9 | takes all bytes, then answers with one line: how many, a space, their checksum |
-//! | TCP 19 | reads a decimal number and a line feed, sends so many bytes of the [pattern](Pattern) and closes |
-//! | UDP 7 | echo |
-//! | `GET /dial/HOST/PORT/BYTES` | connects there, sends so many bytes of the pattern, closes its side and reads the other to its end |
+//! TCP and UDP port 7 echo (RFC 862), TCP of two connections at a time. TCP port 9 takes orders: one line a connection,
+//! answered by one line, which is `ok` and what was asked for, or `failed` and why.
 //!
-//! The answer to a dial is `sent BYTES CHECKSUM received BYTES CHECKSUM`, or `failed: ` and a reason. A checksum is FNV-1a
-//! of 64 bits, in hexadecimal. HOST is a peer's name or an address.
+//! | order | does | answers |
+//! |---|---|---|
+//! | `connect ADDRESS:PORT BYTES` | connects to an echo, sends so many bytes and compares what comes back | the bytes that came back |
+//! | `ping ADDRESS COUNT` | sends echo requests, each when the one before was answered or lost | how many were answered |
+//! | `resolve NAME` | looks up a name in the mesh | the address |
+//! | `stack` | | the stack's greatest depth in bytes |
 
-use core::net::Ipv4Addr;
+use core::net::{Ipv4Addr, SocketAddrV4};
 
 use embassy_executor::Spawner;
-use embassy_futures::select::{Either, select};
+use embassy_futures::join::join;
 use embassy_net::{
+    icmp::{
+        self,
+        ping::{PingManager, PingParams},
+    },
     tcp::{Error, TcpReader, TcpSocket, TcpWriter},
     udp::{PacketMetadata, UdpSocket},
 };
-use embassy_sync::{blocking_mutex::raw::CriticalSectionRawMutex, mutex::Mutex};
 use embassy_time::{Duration, with_timeout};
 use embedded_io_async::Write as _;
+use heapless::{String, format};
 use static_cell::ConstStaticCell;
 
-use crate::{
-    application::Application,
-    http::{Answer, Gone},
-};
+use crate::{application::Application, stack};
 
-/// Sockets of these services.
+/// Sockets of these services: the echoes, the orders, a connection and a ping by order, and the datagrams.
 pub(crate) const SOCKETS: usize = ECHOES + 4;
 /// Connections that are echoed at the same time.
 const ECHOES: usize = 2;
 /// Bytes of a TCP socket's buffer, each way.
 const BUFFER: usize = 4_096;
+/// Bytes that are moved at a time.
+const PIECE: usize = 512;
+/// The longest line of an order or of its answer.
+const LINE: usize = 96;
 /// How long the other end may be silent.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long an echo reply may take.
+const PING_PATIENCE: Duration = Duration::from_secs(2);
 
-/// The bytes that are sent: the high bytes of a linear congruential generator that starts at 1.
-#[derive(Debug, Clone, Copy)]
-pub struct Pattern(u32);
+/// The bytes that are sent: the high bytes of a linear congruential generator.
+#[derive(Clone, Copy)]
+struct Pattern(u32);
 
 impl Pattern {
-    /// From its beginning.
-    pub const fn new() -> Self {
-        Self(1)
-    }
-
-    /// The next bytes.
-    pub fn fill(&mut self, bytes: &mut [u8]) {
+    fn fill(&mut self, bytes: &mut [u8]) {
         for byte in bytes {
             self.0 = self.0.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            *byte = self.0.to_be_bytes()[0];
-        }
-    }
-}
-
-impl Default for Pattern {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-/// How many bytes there were, and their FNV-1a.
-#[derive(Debug, Clone, Copy)]
-struct Sum {
-    bytes: usize,
-    hash: u64,
-}
-
-impl Sum {
-    const fn new() -> Self {
-        Self { bytes: 0, hash: 0xcbf2_9ce4_8422_2325 }
-    }
-
-    fn add(&mut self, bytes: &[u8]) {
-        self.bytes += bytes.len();
-        for byte in bytes {
-            self.hash = (self.hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
+            [*byte, ..] = self.0.to_be_bytes();
         }
     }
 }
 
 /// The buffers of a socket.
-#[derive(Clone, Copy)]
 struct Buffers {
     rx: [u8; BUFFER],
     tx: [u8; BUFFER],
@@ -93,7 +66,7 @@ struct Buffers {
 impl Buffers {
     const EMPTY: Self = Self { rx: [0; BUFFER], tx: [0; BUFFER] };
 
-    fn socket<'b>(&'b mut self, application: Application) -> TcpSocket<'b> {
+    fn socket(&mut self, application: Application) -> TcpSocket<'_> {
         let mut socket = TcpSocket::new(application.stack, &mut self.rx, &mut self.tx);
         socket.set_timeout(Some(PATIENCE));
         socket
@@ -102,13 +75,11 @@ impl Buffers {
 
 /// Starts the services.
 pub(crate) fn start(spawner: Spawner, application: Application) {
-    static BUFFERS: ConstStaticCell<[Buffers; ECHOES + 2]> = ConstStaticCell::new([Buffers::EMPTY; ECHOES + 2]);
-    let [first, second, sinking, sourcing] = BUFFERS.take();
-    for buffers in [first, second] {
+    static ECHO: ConstStaticCell<[Buffers; ECHOES]> = ConstStaticCell::new([Buffers::EMPTY; ECHOES]);
+    for buffers in ECHO.take() {
         spawner.spawn(defmt::unwrap!(echo(application, buffers)));
     }
-    spawner.spawn(defmt::unwrap!(sink(application, sinking)));
-    spawner.spawn(defmt::unwrap!(source(application, sourcing)));
+    spawner.spawn(defmt::unwrap!(orders(application)));
     spawner.spawn(defmt::unwrap!(datagrams(application)));
 }
 
@@ -117,99 +88,26 @@ async fn echo(application: Application, buffers: &'static mut Buffers) -> ! {
     let mut socket = buffers.socket(application);
     loop {
         if socket.accept(7).await.is_ok() {
-            let (mut reader, mut writer) = socket.split();
-            let _ = echo_all(&mut reader, &mut writer).await;
+            let _ = echo_all(&mut socket).await;
         }
         end(&mut socket).await;
     }
 }
 
-async fn echo_all(reader: &mut TcpReader<'_>, writer: &mut TcpWriter<'_>) -> Result<(), Error> {
-    let mut bytes = [0; 512];
+async fn echo_all(socket: &mut TcpSocket<'_>) -> Result<(), Error> {
+    let mut bytes = [0; PIECE];
     loop {
-        match reader.read(&mut bytes).await? {
+        match socket.read(&mut bytes).await? {
             0 => return Ok(()),
-            read => writer.write_all(&bytes[..read]).await?,
+            read => socket.write_all(&bytes[..read]).await?,
         }
     }
-}
-
-#[embassy_executor::task]
-async fn sink(application: Application, buffers: &'static mut Buffers) -> ! {
-    let mut socket = buffers.socket(application);
-    loop {
-        if socket.accept(9).await.is_ok() {
-            let (mut reader, _) = socket.split();
-            let mut sum = Sum::new();
-            if read_all(&mut reader, &mut sum).await.is_ok() {
-                let _ = Answer::of(&mut socket).write(format_args!("{} {:016x}\n", sum.bytes, sum.hash)).await;
-            }
-        }
-        end(&mut socket).await;
-    }
-}
-
-#[embassy_executor::task]
-async fn source(application: Application, buffers: &'static mut Buffers) -> ! {
-    let mut socket = buffers.socket(application);
-    loop {
-        if socket.accept(19).await.is_ok()
-            && let Some(wanted) = read_number(&mut socket).await
-        {
-            let (_, mut writer) = socket.split();
-            let _ = write_pattern(&mut writer, wanted).await;
-        }
-        end(&mut socket).await;
-    }
-}
-
-async fn read_number(socket: &mut TcpSocket<'_>) -> Option<usize> {
-    let mut number = 0usize;
-    loop {
-        let mut byte = [0];
-        match (socket.read(&mut byte).await, byte) {
-            (Ok(1), [b'\n']) => return Some(number),
-            (Ok(1), [digit @ b'0'..=b'9']) => number = number.checked_mul(10)?.checked_add((digit - b'0').into())?,
-            _ => return None,
-        }
-    }
-}
-
-async fn write_pattern(writer: &mut TcpWriter<'_>, bytes: usize) -> Result<Sum, Error> {
-    let (mut pattern, mut sum) = (Pattern::new(), Sum::new());
-    let mut piece = [0; 512];
-    while sum.bytes < bytes {
-        let piece = &mut piece[..(bytes - sum.bytes).min(512)];
-        pattern.fill(piece);
-        writer.write_all(piece).await?;
-        sum.add(piece);
-    }
-    Ok(sum)
-}
-
-/// Reads to the end. May be cancelled: what was read is in `sum`.
-async fn read_all(reader: &mut TcpReader<'_>, sum: &mut Sum) -> Result<(), Error> {
-    let mut bytes = [0; 512];
-    loop {
-        match reader.read(&mut bytes).await? {
-            0 => return Ok(()),
-            read => sum.add(&bytes[..read]),
-        }
-    }
-}
-
-/// Closes this side, waits for the other, and makes the socket ready for another connection.
-async fn end(socket: &mut TcpSocket<'_>) {
-    socket.close();
-    let _ = with_timeout(PATIENCE, socket.flush()).await;
-    socket.abort();
-    let _ = with_timeout(PATIENCE, socket.flush()).await;
 }
 
 #[embassy_executor::task]
 async fn datagrams(application: Application) -> ! {
     static BUFFERS: ConstStaticCell<Buffers> = ConstStaticCell::new(Buffers::EMPTY);
-    static DATAGRAM: ConstStaticCell<[u8; 1_280]> = ConstStaticCell::new([0; 1_280]);
+    static DATAGRAM: ConstStaticCell<[u8; weft_embassy::MTU]> = ConstStaticCell::new([0; weft_embassy::MTU]);
     let (Buffers { rx, tx }, datagram) = (BUFFERS.take(), DATAGRAM.take());
     let (mut rx_meta, mut tx_meta) = ([PacketMetadata::EMPTY; 4], [PacketMetadata::EMPTY; 4]);
     let mut socket = UdpSocket::new(application.stack, &mut rx_meta, rx, &mut tx_meta, tx);
@@ -221,51 +119,121 @@ async fn datagrams(application: Application) -> ! {
     }
 }
 
-/// Answers `GET /dial/HOST/PORT/BYTES`; `target` is what follows `/dial/`.
-pub(crate) async fn dial(application: Application, target: &str, answer: &mut Answer<'_, '_>) -> Result<(), Gone> {
-    answer.begin("200 OK", "text/plain").await?;
-    let mut words = target.split('/');
-    let (Some(host), Some(Ok(port)), Some(Ok(bytes))) =
-        (words.next(), words.next().map(str::parse), words.next().map(str::parse))
-    else {
-        return answer.text("failed: the target is /dial/HOST/PORT/BYTES\n").await;
-    };
-    let Some(address) = application.resolve(host).await else {
-        return answer.text("failed: the name is not known\n").await;
-    };
-    match exchange(application, address, port, bytes).await {
-        Ok([sent, received]) => {
-            answer.write(format_args!("sent {} {:016x} ", sent.bytes, sent.hash)).await?;
-            answer.write(format_args!("received {} {:016x}\n", received.bytes, received.hash)).await
+#[embassy_executor::task]
+async fn orders(application: Application) -> ! {
+    static BUFFERS: ConstStaticCell<[Buffers; 2]> = ConstStaticCell::new([Buffers::EMPTY; 2]);
+    let [ordering, connecting] = BUFFERS.take();
+    let mut socket = ordering.socket(application);
+    loop {
+        if socket.accept(9).await.is_ok()
+            && let Some(order) = read_line(&mut socket).await
+        {
+            let answer = match carry_out(application, &order, connecting).await {
+                Ok(done) => format!(LINE; "ok {done}\n"),
+                Err(why) => format!(LINE; "failed {why}\n"),
+            };
+            let _ = socket.write_all(answer.unwrap_or_default().as_bytes()).await;
         }
-        Err(reason) => answer.write(format_args!("failed: {reason}\n")).await,
+        end(&mut socket).await;
     }
 }
 
-/// Connects, sends and receives at the same time, closes and receives the rest. One dial at a time.
-async fn exchange(
-    application: Application,
-    address: Ipv4Addr,
-    port: u16,
-    bytes: usize,
-) -> Result<[Sum; 2], &'static str> {
-    static BUFFERS: Mutex<CriticalSectionRawMutex, Buffers> = Mutex::new(Buffers::EMPTY);
-    let mut buffers = BUFFERS.lock().await;
-    let mut socket = buffers.socket(application);
-    match with_timeout(PATIENCE, socket.connect((address, port))).await {
+async fn read_line(socket: &mut TcpSocket<'_>) -> Option<String<LINE>> {
+    let mut line = String::new();
+    loop {
+        let mut byte = [0];
+        match socket.read(&mut byte).await {
+            Ok(1) if byte == *b"\n" => return Some(line),
+            Ok(1) => line.push(byte[0].into()).ok()?,
+            _ => return None,
+        }
+    }
+}
+
+async fn carry_out(application: Application, order: &str, buffers: &mut Buffers) -> Result<String<LINE>, &'static str> {
+    let mut words = order.split(' ');
+    let done = match (words.next(), words.next(), words.next()) {
+        (Some("connect"), Some(to), Some(bytes)) => {
+            let to: SocketAddrV4 = to.parse().map_err(|_| "the address is not one")?;
+            let bytes: usize = bytes.parse().map_err(|_| "the number of bytes is not one")?;
+            let mut socket = buffers.socket(application);
+            let compared = compare(&mut socket, to, bytes).await;
+            end(&mut socket).await;
+            format!("{}", compared?)
+        }
+        (Some("ping"), Some(to), Some(count)) => {
+            let to = to.parse().map_err(|_| "the address is not one")?;
+            let count = count.parse().map_err(|_| "the count is not a number")?;
+            format!("{}", ping(application, to, count).await)
+        }
+        (Some("resolve"), Some(name), None) => {
+            format!("{}", application.resolve(name).await.ok_or("the name is not known")?)
+        }
+        (Some("stack"), None, None) => format!("{}", stack::high_water()),
+        _ => return Err("there is no such order"),
+    };
+    done.map_err(|_| "the answer is too long")
+}
+
+/// Sends `bytes` to the echo at `to` and compares what comes back; tells how many came back.
+async fn compare(socket: &mut TcpSocket<'_>, to: SocketAddrV4, bytes: usize) -> Result<usize, &'static str> {
+    match with_timeout(PATIENCE, socket.connect((*to.ip(), to.port()))).await {
         Ok(Ok(())) => {}
         Ok(Err(_)) => return Err("the connection was refused"),
-        Err(_) => return Err("no answer to the connection"),
+        Err(_) => return Err("the connection was not answered"),
     }
-    let mut received = Sum::new();
     let (mut reader, mut writer) = socket.split();
-    let sent = match select(write_pattern(&mut writer, bytes), read_all(&mut reader, &mut received)).await {
-        Either::First(sent) => sent.map_err(|_| "the connection was reset while sending")?,
-        Either::Second(_) => return Err("the other end closed before all was sent"),
-    };
+    let (sent, received) = join(send(&mut writer, bytes), receive(&mut reader, bytes)).await;
+    sent.map_err(|_| "the connection was lost while sending")?;
+    received
+}
+
+async fn send(writer: &mut TcpWriter<'_>, bytes: usize) -> Result<(), Error> {
+    let mut pattern = Pattern(1);
+    let mut piece = [0; PIECE];
+    for from in (0..bytes).step_by(PIECE) {
+        let piece = &mut piece[..(bytes - from).min(PIECE)];
+        pattern.fill(piece);
+        writer.write_all(piece).await?;
+    }
+    writer.flush().await
+}
+
+async fn receive(reader: &mut TcpReader<'_>, bytes: usize) -> Result<usize, &'static str> {
+    let mut pattern = Pattern(1);
+    let mut received = 0;
+    while received < bytes {
+        let (mut piece, mut expected) = ([0; PIECE / 2], [0; PIECE / 2]);
+        let read = reader.read(&mut piece).await.map_err(|_| "the connection was lost while receiving")?;
+        if read == 0 {
+            break;
+        }
+        pattern.fill(&mut expected[..read]);
+        if piece[..read] != expected[..read] {
+            return Err("other bytes came back than were sent");
+        }
+        received += read;
+    }
+    Ok(received)
+}
+
+async fn ping(application: Application, to: Ipv4Addr, count: usize) -> usize {
+    let (mut rx, mut tx) = ([0; 128], [0; 128]);
+    let (mut rx_meta, mut tx_meta) = ([icmp::PacketMetadata::EMPTY; 2], [icmp::PacketMetadata::EMPTY; 2]);
+    let mut manager = PingManager::new(application.stack, &mut rx_meta, &mut rx, &mut tx_meta, &mut tx);
+    let mut request = PingParams::new(to);
+    request.set_payload(b"weft selftest").set_count(1).set_timeout(PING_PATIENCE);
+    let mut answered = 0;
+    for _ in 0..count {
+        answered += usize::from(manager.ping(&request).await.is_ok());
+    }
+    answered
+}
+
+/// Closes this side, waits until the other end knows, and makes the socket ready for another connection.
+async fn end(socket: &mut TcpSocket<'_>) {
     socket.close();
-    let (mut reader, _) = socket.split();
-    read_all(&mut reader, &mut received).await.map_err(|_| "the connection was reset while receiving")?;
-    end(&mut socket).await;
-    Ok([sent, received])
+    let _ = with_timeout(PATIENCE, socket.flush()).await;
+    socket.abort();
+    let _ = with_timeout(PATIENCE, socket.flush()).await;
 }
