@@ -34,15 +34,21 @@
 #[cfg(test)]
 extern crate std;
 
+mod board;
+mod clock;
+mod crypto;
 mod device;
 mod event;
 pub mod flash;
+mod fmt;
 mod node;
 mod noise_health;
+mod packets;
 pub mod provision;
 mod random;
 mod runner;
 mod state;
+mod tables;
 
 pub use device::{Device, RxToken, TxToken};
 pub use weft_core::control::ErrorCode;
@@ -105,6 +111,7 @@ where
     F: embedded_storage_async::nor_flash::NorFlash,
     E: Entropy,
 {
-    let shared = state.split();
-    (Node::new(shared), Device::new(shared), Runner::new(shared, config, outer, flash, entropy))
+    let (shared, tables, sockets) = state.split();
+    let runner = Runner { shared, peers: PEERS, tables, sockets, config, outer, flash, entropy };
+    (Node::new(shared), Device::new(shared), runner)
 }

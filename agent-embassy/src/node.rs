@@ -1,12 +1,18 @@
 //! The firmware's handle of the node.
 
-use core::{fmt, net::Ipv4Addr};
+use core::{
+    fmt,
+    future::poll_fn,
+    net::{IpAddr, Ipv4Addr},
+    task::Poll,
+};
 
-use weft_core::control::ErrorCode;
+use weft_core::{control::ErrorCode, node::ControlState, wireguard::PeerState};
 
 use crate::{
+    clock,
     event::{Event, Status},
-    state::Shared,
+    state::{Mesh, Shared},
 };
 
 /// A node's handle. Copies are the same node.
@@ -52,7 +58,7 @@ pub struct Peer<'a> {
     pub sent_bytes: u64,
 }
 
-/// What was carried and dropped since the start.
+/// What was carried and dropped since the start. Each wraps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Counters {
@@ -68,6 +74,10 @@ pub struct Counters {
     pub connects: u32,
 }
 
+impl Counters {
+    pub(crate) const ZERO: Self = Self { sent: 0, received: 0, handshakes: 0, dropped: 0, connects: 0 };
+}
+
 impl Node {
     pub(crate) const fn new(shared: &'static Shared) -> Self {
         Self { shared }
@@ -75,44 +85,91 @@ impl Node {
 
     /// How it stands with the node.
     pub fn status(&self) -> Status {
-        self.shared.status.get()
+        self.shared.board.status()
     }
 
     /// The node's mesh address, once it has one.
     pub fn address(&self) -> Option<Ipv4Addr> {
-        self.status().address
+        self.shared.board.address.get()
     }
 
     /// Waits until the node has a mesh address.
     pub async fn wait_joined(&self) -> Ipv4Addr {
-        core::future::pending().await
+        self.wait(Self::address).await
     }
 
     /// The next event. Events wait for one reader; of many that nobody reads the oldest are lost.
     pub async fn next_event(&self) -> Event {
-        core::future::pending().await
+        self.wait(|node| node.shared.board.pop_event()).await
+    }
+
+    /// Waits until `look` gives something. It is asked after each change of what the board says.
+    async fn wait<R>(&self, look: impl Fn(&Self) -> Option<R>) -> R {
+        poll_fn(|cx| {
+            self.shared.board.register(cx.waker());
+            look(self).map_or(Poll::Pending, Poll::Ready)
+        })
+        .await
     }
 
     /// The mesh address of the peer of this name, the domain left out: of the netmap, else the server is asked.
     ///
     /// # Errors
     /// [`ResolveError`].
-    pub async fn resolve(&self, _name: &str) -> Result<Ipv4Addr, ResolveError> {
-        Err(ResolveError::ServerAway)
+    pub async fn resolve(&self, name: &str) -> Result<Ipv4Addr, ResolveError> {
+        let known = self.read(|mesh| {
+            let netmap = mesh.node.netmap();
+            let own = netmap.own().filter(|own| own.name().eq_ignore_ascii_case(name)).and_then(|own| own.v4());
+            own.or_else(|| netmap.by_name(name).and_then(|peer| peer.v4()))
+        });
+        match known {
+            Some(Some(address)) => Ok(address),
+            _ if self.is_server_there() => Err(ResolveError::NotFound),
+            _ => Err(ResolveError::ServerAway),
+        }
     }
 
-    /// Shows each peer that the node has a record of. The node stands still meanwhile: `show` is to be short.
-    pub fn peers(&self, _show: impl FnMut(&Peer<'_>)) {}
+    fn is_server_there(&self) -> bool {
+        self.read(|mesh| mesh.node.control_state() == ControlState::Registered).unwrap_or_default()
+    }
+
+    /// Shows each peer that the node has a record of. The node stands still meanwhile: `show` is to be short, and does
+    /// not use this handle.
+    pub fn peers(&self, mut show: impl FnMut(&Peer<'_>)) {
+        let now = clock::now();
+        self.read(|mesh| {
+            for record in mesh.node.netmap().peers() {
+                let view = mesh.node.device_peer(record.id()).and_then(|peer| mesh.node.device().peer(peer, now));
+                show(&Peer {
+                    name: record.name(),
+                    address: record.v4(),
+                    connected: view.as_ref().is_some_and(|view| view.state == PeerState::Established),
+                    received_bytes: view.as_ref().map_or(0, |view| view.received_bytes),
+                    sent_bytes: view.as_ref().map_or(0, |view| view.sent_bytes),
+                });
+            }
+        });
+    }
+
+    /// The name of the peer with this mesh address, given to `read`.
+    pub fn name_of<R>(&self, address: Ipv4Addr, read: impl FnOnce(&str) -> R) -> Option<R> {
+        self.read(|mesh| mesh.node.peer_by_address(IpAddr::V4(address)).map(|peer| read(peer.name()))).flatten()
+    }
 
     /// Why the server refused this node or the last connection ended: its code, where it said one, and a sentence.
     pub fn last_error<R>(&self, read: impl FnOnce(Option<ErrorCode>, &str) -> R) -> Option<R> {
-        let _ = read;
-        None
+        self.read(|mesh| mesh.node.last_error().map(|(code, sentence)| read(code, sentence))).flatten()
     }
 
     /// What was carried and dropped since the start.
     pub fn counters(&self) -> Counters {
-        Counters::default()
+        self.shared.board.counters()
+    }
+
+    /// Reads the node, once there is one.
+    fn read<R>(&self, read: impl FnOnce(&Mesh) -> R) -> Option<R> {
+        let mesh = self.shared.mesh.get()?.try_borrow().ok()?;
+        Some(read(&mesh))
     }
 }
 

@@ -142,7 +142,12 @@ impl Random {
     pub async fn reseed<E: Entropy>(&mut self, entropy: &mut E) {
         let mut noise = Zeroizing::new([0; 32]);
         entropy.sample(&mut noise).await;
-        self.key = hash::hash(&[b"weft reseed.....", &self.key, noise.as_slice()]);
+        self.mix(&noise);
+    }
+
+    /// Mixes in what was sampled elsewhere.
+    pub fn mix(&mut self, noise: &[u8; 32]) {
+        self.key = hash::hash(&[b"weft reseed.....", &self.key, noise]);
     }
 }
 

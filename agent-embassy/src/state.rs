@@ -1,30 +1,114 @@
 //! Everything of a node that is static.
 
-use core::cell::Cell;
+use core::cell::{OnceCell, RefCell};
 
-use crate::event::Status;
+use embassy_sync::waitqueue::WakerRegistration;
+use weft_core::{
+    control::MAX_FRAME,
+    node::{Node, NodeTables},
+};
 
-/// A node's tables and buffers, for a `static`. `PEERS` is a power of two.
+use crate::{
+    board::Board,
+    crypto::ChipCrypto,
+    packets::{DATAGRAM_LEN, INBOUND, OUTBOUND, Ring},
+    random::Random,
+    tables::{ChipStorage, Tables},
+};
+
+/// Datagrams of peers that the outer stack may hold until the node has time for them.
+const UDP_RECEIVE: usize = 3 * DATAGRAM_LEN;
+/// Datagrams to peers that the outer stack has not sent yet: a full one, and handshakes.
+const UDP_TRANSMIT: usize = DATAGRAM_LEN + 256;
+/// Datagrams in either direction, whatever their length.
+pub(crate) const UDP_PACKETS: usize = 8;
+/// Bytes of the control server in flight. Frames are put together by core.
+const TCP_RECEIVE: usize = 1_024;
+/// A whole frame for the control server: it is written where it is sent from.
+const TCP_TRANSMIT: usize = MAX_FRAME;
+
+/// A node's tables and buffers, for a `static`: `ConstStaticCell<State>`. `PEERS` is a power of two.
+///
+/// A new one is nothing but zeros, so that it takes no flash.
 #[expect(missing_debug_implementations, reason = "holds keys and inner packets")]
 pub struct State<const PEERS: usize = 16> {
+    tables: Tables<PEERS>,
+    sockets: SocketBuffers,
     shared: Shared,
+}
+
+/// Buffers of the outer sockets.
+pub(crate) struct SocketBuffers {
+    pub(crate) udp: UdpBuffers,
+    pub(crate) tcp: TcpBuffers,
+}
+
+/// Buffers of the socket for peers.
+pub(crate) struct UdpBuffers {
+    pub(crate) receive: [u8; UDP_RECEIVE],
+    pub(crate) transmit: [u8; UDP_TRANSMIT],
+}
+
+/// Buffers of the connection to the control server.
+pub(crate) struct TcpBuffers {
+    pub(crate) receive: [u8; TCP_RECEIVE],
+    pub(crate) transmit: [u8; TCP_TRANSMIT],
+}
+
+/// Core's node with its source of randomness.
+pub(crate) struct Mesh {
+    pub(crate) node: Node<ChipStorage, ChipCrypto>,
+    pub(crate) rng: Random,
 }
 
 /// What handle, driver and task share.
 pub(crate) struct Shared {
-    pub(crate) status: Cell<Status>,
+    /// From the moment that there is randomness.
+    pub(crate) mesh: OnceCell<RefCell<Mesh>>,
+    pub(crate) inbound: RefCell<Ring<INBOUND>>,
+    pub(crate) outbound: RefCell<Ring<OUTBOUND>>,
+    pub(crate) board: Board,
+    /// The inner stack.
+    pub(crate) inner_waker: RefCell<WakerRegistration>,
+    /// The node's task.
+    pub(crate) task_waker: RefCell<WakerRegistration>,
+}
+
+impl Shared {
+    /// Has the node's task look again.
+    pub(crate) fn kick(&self) {
+        self.task_waker.borrow_mut().wake();
+    }
+
+    /// Has the inner stack look again.
+    pub(crate) fn wake_inner(&self) {
+        self.inner_waker.borrow_mut().wake();
+    }
 }
 
 impl<const PEERS: usize> State<PEERS> {
     /// Before [`new`](crate::new) fills it.
     pub const fn new() -> Self {
         const { assert!(PEERS.is_power_of_two(), "PEERS is a power of two") };
-        let status = Status { address: None, server: crate::event::Server::Off, peers: 0, active: 0, problem: None };
-        Self { shared: Shared { status: Cell::new(status) } }
+        Self {
+            tables: Tables::new(),
+            sockets: SocketBuffers {
+                udp: UdpBuffers { receive: [0; UDP_RECEIVE], transmit: [0; UDP_TRANSMIT] },
+                tcp: TcpBuffers { receive: [0; TCP_RECEIVE], transmit: [0; TCP_TRANSMIT] },
+            },
+            shared: Shared {
+                mesh: OnceCell::new(),
+                inbound: RefCell::new(Ring::new()),
+                outbound: RefCell::new(Ring::new()),
+                board: Board::new(),
+                inner_waker: RefCell::new(WakerRegistration::new()),
+                task_waker: RefCell::new(WakerRegistration::new()),
+            },
+        }
     }
 
-    pub(crate) fn split(&'static mut self) -> &'static Shared {
-        &self.shared
+    pub(crate) fn split(&'static mut self) -> (&'static Shared, NodeTables<ChipStorage>, &'static mut SocketBuffers) {
+        (&self.shared, self.tables.lend(), &mut self.sockets)
     }
 }
 

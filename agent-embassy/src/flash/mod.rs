@@ -22,5 +22,6 @@ mod seed;
 mod store;
 
 pub use item::Setting;
+pub use netmap::Records;
 pub(crate) use seed::Seed;
 pub use store::{FlashError, OpenError, Report, Store};

@@ -23,6 +23,9 @@ const SET: usize = MAX_RECORDS / 8;
 /// The longest record of a revision in bytes.
 const MAX_REVISION: usize = 32;
 
+/// Writes the record at a cursor, moves the cursor behind it and returns the record's length; `None` after the last.
+pub type Records<'f> = &'f dyn Fn(&mut usize, &mut [u8]) -> Option<usize>;
+
 /// The content of [`Key::NETMAP`] before the revision.
 #[derive(Clone, Default)]
 struct Seal {
@@ -44,38 +47,51 @@ impl Seal {
 }
 
 impl<F: NorFlash> Store<F> {
-    /// Keeps the netmap of `node`, on [`Persist::Netmap`](weft_core::node::Persist::Netmap). What is unchanged is not
-    /// written. Yields between records.
+    /// Keeps a netmap, on [`Persist::Netmap`](weft_core::node::Persist::Netmap). `records` is
+    /// [`netmap_record`](weft_core::node::Node::netmap_record); the node may change between two calls of it. What is
+    /// unchanged is not written. Yields between records.
     ///
     /// # Errors
     /// [`FlashError`]; the next start may then ask the server for the whole netmap.
-    pub async fn keep_netmap<S: NodeStorage, C: Crypto>(&mut self, node: &Node<S, C>) -> Result<(), FlashError> {
-        let (mut seal, mut whole, mut revision) = (Seal::default(), true, None);
-        let mut cursor = 0;
-        while let Some(len) = node.netmap_record(&mut cursor, &mut self.buffer.0) {
-            let number = cursor - 1;
-            let record = ServerRecord::decode(self.buffer.0.get(..len).unwrap_or_default());
-            if matches!(record, Ok((_, Some(ServerRecord::UpTo(_))))) {
-                revision = Some(number);
+    pub async fn keep_netmap(&mut self, records: Records<'_>) -> Result<(), FlashError> {
+        // The revision that is kept is the one before the first record is read: of what changes meanwhile the server tells
+        // again.
+        let mut revision = heapless::Vec::<u8, MAX_REVISION>::new();
+        let (mut cursor, mut end) = (0, 0);
+        while let Some(len) = records(&mut cursor, &mut self.buffer.0) {
+            let record = self.buffer.0.get(..len).unwrap_or_default();
+            if matches!(ServerRecord::decode(record), Ok((_, Some(ServerRecord::UpTo(_))))) {
+                let _ = revision.extend_from_slice(record);
                 break;
             }
+            end = cursor;
+        }
+        let mut seal = Seal::default();
+        cursor = 0;
+        while cursor < end {
+            // A place that is empty is passed over.
+            let mut next = cursor;
+            if records(&mut next, &mut self.buffer.0).is_none() || next > end {
+                break;
+            }
+            let number = next - 1;
+            cursor = next;
             match Key::record(number) {
                 Some(key) => {
-                    let digest = self.put(key, &|out| node.netmap_record(&mut { number }, out)).await?;
+                    let digest = self.put(key, &|out| records(&mut { number }, out)).await?;
                     seal.add(number, &digest);
                 }
-                None => whole = false,
+                None => revision.clear(),
             }
             yield_now().await;
         }
-        let revision = revision.filter(|_| whole);
         let sealed = |out: &mut [u8]| {
             let (digest, rest) = out.split_at_mut_checked(DIGEST)?;
             let (present, rest) = rest.split_at_mut_checked(SET)?;
             digest.copy_from_slice(seal.digest.get(..DIGEST)?);
             present.copy_from_slice(&seal.present);
-            let len = revision.map_or(Some(0), |number| node.netmap_record(&mut { number }, rest))?;
-            Some(DIGEST + SET + len)
+            rest.get_mut(..revision.len())?.copy_from_slice(&revision);
+            Some(DIGEST + SET + revision.len())
         };
         self.put(Key::NETMAP, &sealed).await.map(drop)
     }
@@ -117,13 +133,14 @@ impl<F: NorFlash> Store<F> {
         Ok(whole && node.restore_netmap_record(&revision, now).is_ok())
     }
 
-    /// Keeps the recent peers of `node`, on [`Persist::RecentPeers`](weft_core::node::Persist::RecentPeers). Where they
-    /// are too many to fit (from 41 on), the former stay.
+    /// Keeps the recent peers, on [`Persist::RecentPeers`](weft_core::node::Persist::RecentPeers). `recent` is
+    /// [`recent_peers`](weft_core::node::Node::recent_peers). Where they are too many to fit (from 41 on), the former
+    /// stay.
     ///
     /// # Errors
     /// [`FlashError`].
-    pub async fn keep_recent_peers<S: NodeStorage, C: Crypto>(&mut self, node: &Node<S, C>) -> Result<(), FlashError> {
-        let recent = |out: &mut [u8]| Some(node.recent_peers(out)).filter(|len| *len > 0);
+    pub async fn keep_recent_peers(&mut self, recent: &dyn Fn(&mut [u8]) -> usize) -> Result<(), FlashError> {
+        let recent = |out: &mut [u8]| Some(recent(out)).filter(|len| *len > 0);
         match self.put(Key::RECENT, &recent).await {
             Ok(_) | Err(FlashError::TooLong) => Ok(()),
             Err(error) => Err(error),

@@ -328,18 +328,18 @@ impl<F: NorFlash> Store<F> {
 
     /// Writes an item where its content is another, and reads it back. Returns its digest.
     pub(super) async fn put(&mut self, key: Key, encode: Encode<'_>) -> Result<Digest, FlashError> {
-        let len = encode(&mut self.buffer.0);
-        let content = len.and_then(|len| self.buffer.0.get(..len)).map(|content| hash::hash(&[content]));
-        self.buffer.0.zeroize();
-        let content = content.ok_or(FlashError::TooLong)?;
-        for _ in 0..ATTEMPTS {
+        for attempt in 0..=ATTEMPTS {
+            // Anew each time: what is to be kept may change while flash is written.
+            let len = encode(&mut self.buffer.0);
+            let content = len.and_then(|len| self.buffer.0.get(..len)).map(|content| hash::hash(&[content]));
+            self.buffer.0.zeroize();
+            let content = content.ok_or(FlashError::TooLong)?;
             if self.read(key, |bytes| hash::hash(&[bytes])).await? == content {
                 return Ok(content);
             }
-            self.write(key, encode).await?;
-        }
-        if self.read(key, |bytes| hash::hash(&[bytes])).await? == content {
-            return Ok(content);
+            if attempt < ATTEMPTS {
+                self.write(key, encode).await?;
+            }
         }
         Err(FlashError::Unreliable)
     }

@@ -37,6 +37,20 @@ pub enum HandshakeBegin {
 }
 
 impl<S: Storage> Device<S> {
+    /// Whether a datagram that is not data can be one for this device: its sender knows the device's public key, or
+    /// answers one of its messages. For whoever has little room for messages that wait to be read.
+    pub fn is_addressed(&self, datagram: &[u8]) -> bool {
+        match MessageKind::of(datagram) {
+            Some(MessageKind::Initiation | MessageKind::Response) => {
+                self.identity.as_ref().is_some_and(|identity| identity.checker.check_mac1(datagram))
+            }
+            Some(MessageKind::CookieReply) => {
+                CookieReply::parse(datagram).is_some_and(|reply| self.indices.get(reply.receiver).is_some())
+            }
+            Some(MessageKind::Data) | None => false,
+        }
+    }
+
     /// Begins to read a handshake message or cookie reply: everything up to the first Diffie-Hellman. `datagram` is
     /// overwritten only where the answer is [`HandshakeBegin::Reply`].
     ///

@@ -1,0 +1,151 @@
+//! The TCP connection to the control server: connects when core says, and carries bytes both ways.
+
+use core::{
+    cell::RefCell,
+    future::{Future as _, poll_fn},
+    net::{IpAddr, SocketAddr},
+    pin::pin,
+    task::{Context, Poll},
+};
+
+use embassy_futures::select::{Either, select};
+use embassy_net::{IpEndpoint, Stack, tcp::TcpSocket};
+use embassy_time::{Duration, Timer};
+
+use super::{datagrams::ip_endpoint, wants::Wants};
+use crate::{
+    clock::{self, WALL},
+    fmt::{info, warning},
+    state::{Mesh, Shared, TcpBuffers},
+};
+
+/// From the first packet to an open connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// After so long without an acknowledgement for what was sent, the connection is dead.
+const USER_TIMEOUT: Duration = Duration::from_secs(30);
+/// A connection that ends has so long to tell the server.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// The connection and who uses it.
+pub(super) struct Control<'a> {
+    pub(super) shared: &'static Shared,
+    pub(super) mesh: &'static RefCell<Mesh>,
+    pub(super) wants: &'a Wants,
+    pub(super) outer: Stack<'a>,
+}
+
+impl Control<'_> {
+    /// Keeps a connection whenever core wants one.
+    pub(super) async fn run(&self, buffers: &mut TcpBuffers) -> ! {
+        // One socket for all connections, so that none is left over.
+        let mut socket = TcpSocket::new(self.outer, &mut buffers.receive, &mut buffers.transmit);
+        socket.set_timeout(Some(USER_TIMEOUT));
+        socket.set_nagle_enabled(false);
+        loop {
+            let address = poll_fn(|_| self.poll_due()).await;
+            self.wants.close_control.set(false);
+            if self.connect(&mut socket, address).await {
+                self.with_mesh(|mesh| mesh.node.control_connected(clock::now(), &mut mesh.rng));
+                poll_fn(|cx| self.poll_exchange(&mut socket, cx)).await;
+            }
+            // After an end that core asked for, this says nothing new.
+            self.with_mesh(|mesh| mesh.node.control_closed(clock::now(), &mut mesh.rng));
+            socket.close();
+            let _ = select(socket.flush(), Timer::after(CLOSE_TIMEOUT)).await;
+            socket.abort();
+        }
+    }
+
+    /// Runs `work` on the node, and has the engine look at what came of it.
+    fn with_mesh<R>(&self, work: impl FnOnce(&mut Mesh) -> R) -> R {
+        let result = work(&mut self.mesh.borrow_mut());
+        self.shared.kick();
+        result
+    }
+
+    /// Ready with where to connect, when that is due. The engine wakes the task then.
+    fn poll_due(&self) -> Poll<Option<IpEndpoint>> {
+        let mesh = &mut *self.mesh.borrow_mut();
+        let now = clock::now();
+        let due = mesh.node.next_connect().filter(|(due, _)| *due <= now && self.wants.outer_up.get());
+        let Some((_, address)) = due.filter(|_| !mesh.node.needs_step()) else { return Poll::Pending };
+        let endpoint = match address.host().parse::<IpAddr>() {
+            _ if address.is_tls() => {
+                warning!("{} is https: this node speaks http only, which is encrypted all the same", address.as_str());
+                None
+            }
+            Ok(ip) => ip_endpoint(SocketAddr::new(ip, address.port())),
+            Err(_) => {
+                warning!("{} is a name: this firmware is built without DNS (feature `dns`)", address.as_str());
+                None
+            }
+        };
+        mesh.node.control_connecting();
+        self.shared.board.count(|counters| counters.connects += 1);
+        self.shared.kick();
+        Poll::Ready(endpoint)
+    }
+
+    async fn connect(&self, socket: &mut TcpSocket<'_>, endpoint: Option<IpEndpoint>) -> bool {
+        let Some(endpoint) = endpoint else { return false };
+        match select(socket.connect(endpoint), Timer::after(CONNECT_TIMEOUT)).await {
+            Either::First(Ok(())) => {
+                info!("connected to the control server at {}", endpoint);
+                true
+            }
+            Either::First(Err(_)) => {
+                warning!("the control server at {} refuses connections", endpoint);
+                false
+            }
+            Either::Second(()) => {
+                warning!("the control server at {} does not answer", endpoint);
+                false
+            }
+        }
+    }
+
+    /// Carries bytes until the connection ends.
+    fn poll_exchange(&self, socket: &mut TcpSocket<'_>, cx: &mut Context<'_>) -> Poll<()> {
+        if self.wants.close_control.replace(false) {
+            return Poll::Ready(());
+        }
+        // Steps come first; the engine computes them one by one, and the task is polled again after each.
+        if self.mesh.borrow().node.needs_step() {
+            return Poll::Pending;
+        }
+        if !socket.may_recv() {
+            return Poll::Ready(());
+        }
+        if self.poll_read(socket, cx) | self.poll_write(socket, cx) {
+            // The engine looks at the events first: what has to be kept, or that the connection is over.
+            self.shared.kick();
+        }
+        Poll::Pending
+    }
+
+    /// Hands what came to core, where it lies. True where something came.
+    fn poll_read(&self, socket: &mut TcpSocket<'_>, cx: &mut Context<'_>) -> bool {
+        let received = pin!(socket.read_with(|bytes| {
+            let mesh = &mut *self.mesh.borrow_mut();
+            mesh.node.control_receive(bytes, clock::now(), WALL, &mut mesh.rng);
+            (bytes.len(), ())
+        }))
+        .poll(cx);
+        received.is_ready()
+    }
+
+    /// Has core write what it has to say where it is sent from. Only into an empty buffer, which is one piece. True where
+    /// something was written.
+    fn poll_write(&self, socket: &mut TcpSocket<'_>, cx: &mut Context<'_>) -> bool {
+        if self.mesh.borrow().node.needs_step() || pin!(socket.flush()).poll(cx).is_pending() {
+            return false;
+        }
+        let written = pin!(socket.write_with(|room| {
+            let mesh = &mut *self.mesh.borrow_mut();
+            let len = mesh.node.control_transmit(room, clock::now(), &mut mesh.rng);
+            (len, len > 0)
+        }))
+        .poll(cx);
+        matches!(written, Poll::Ready(Ok(true)))
+    }
+}

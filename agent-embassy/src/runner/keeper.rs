@@ -1,0 +1,129 @@
+//! What of the node is written to flash, and when.
+//!
+//! The identity at once, since the server must not hear of a secret that a reset would lose; netmap and recent peers
+//! rarely, since the server sends them again and flash wears.
+
+use core::{cell::RefCell, future::poll_fn, task::Poll};
+
+use embassy_futures::yield_now;
+use embassy_time::{Duration, Instant, Timer};
+use embedded_storage_async::nor_flash::NorFlash;
+
+use super::wants::Wants;
+use crate::{
+    event::Problem,
+    flash::{FlashError, Store},
+    fmt::warning,
+    state::{Mesh, Shared},
+};
+
+/// Netmap and recent peers are not written more often.
+const SPACING: Duration = Duration::from_secs(60);
+/// After a failure.
+const RETRY: Duration = Duration::from_secs(10);
+
+/// What is to be written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Job {
+    Identity,
+    Scrub,
+    Netmap,
+    Recent,
+}
+
+/// The keeper.
+pub(super) struct Keeper<'a, F: NorFlash> {
+    pub(super) shared: &'static Shared,
+    pub(super) mesh: &'static RefCell<Mesh>,
+    pub(super) wants: &'a Wants,
+    pub(super) store: Store<F>,
+    /// When netmap and recent peers may be written again.
+    pub(super) not_before: [Instant; 2],
+}
+
+impl<F: NorFlash> Keeper<'_, F> {
+    /// Writes what is to be kept, for ever.
+    pub(super) async fn run(&mut self) -> ! {
+        loop {
+            let job = poll_fn(|cx| {
+                let now = Instant::now();
+                let [netmap, recent] = self.not_before;
+                let wants = &self.wants;
+                let job = match () {
+                    () if wants.keep_identity.get() => Job::Identity,
+                    () if wants.scrub.get() => Job::Scrub,
+                    () if wants.keep_netmap.get() && (netmap <= now || wants.keep_removal.get()) => Job::Netmap,
+                    () if wants.keep_recent.get() && recent <= now => Job::Recent,
+                    () => {
+                        let later = [(&wants.keep_netmap, netmap), (&wants.keep_recent, recent)];
+                        let due = later.iter().filter(|(wanted, _)| wanted.get()).map(|(_, due)| *due).min();
+                        if let Some(due) = due {
+                            crate::clock::wake_at(weft_core::time::Instant::from_micros(due.as_micros()), cx);
+                        }
+                        return Poll::Pending;
+                    }
+                };
+                Poll::Ready(job)
+            })
+            .await;
+            match self.write(job).await {
+                Ok(()) => {
+                    if self.shared.board.status().problem == Some(Problem::Flash) {
+                        self.shared.board.set_problem(None);
+                    }
+                }
+                Err(error) => {
+                    warning!("cannot write to flash: {}", error);
+                    self.shared.board.set_problem(Some(Problem::Flash));
+                    Timer::after(RETRY).await;
+                }
+            }
+            self.shared.kick();
+            yield_now().await;
+        }
+    }
+
+    async fn write(&mut self, job: Job) -> Result<(), FlashError> {
+        let Self { mesh, wants, store, not_before, .. } = self;
+        let [netmap, recent] = not_before;
+        let later = Instant::now() + SPACING;
+        // A wish is taken back where it is fulfilled. What is wished meanwhile stays.
+        let (wish, written) = match job {
+            Job::Identity => {
+                wants.keep_identity.set(false);
+                let identity = mesh.borrow().node.identity().cloned();
+                let written = match &identity {
+                    Some(identity) => store.keep_identity(identity).await,
+                    None => Ok(()),
+                };
+                if written.is_ok() && !wants.keep_identity.get() {
+                    mesh.borrow_mut().node.identity_kept();
+                    wants.scrub.set(store.owes_scrub());
+                }
+                (&wants.keep_identity, written)
+            }
+            Job::Scrub => {
+                wants.scrub.set(false);
+                let written = store.scrub().await.map(|more| wants.scrub.set(more));
+                (&wants.scrub, written)
+            }
+            Job::Netmap => {
+                wants.keep_netmap.set(false);
+                wants.keep_removal.set(false);
+                *netmap = later;
+                let records = |cursor: &mut usize, out: &mut [u8]| mesh.borrow().node.netmap_record(cursor, out);
+                (&wants.keep_netmap, store.keep_netmap(&records).await)
+            }
+            Job::Recent => {
+                wants.keep_recent.set(false);
+                *recent = later;
+                let encode = |out: &mut [u8]| mesh.borrow().node.recent_peers(out);
+                (&wants.keep_recent, store.keep_recent_peers(&encode).await)
+            }
+        };
+        if written.is_err() {
+            wish.set(true);
+        }
+        written
+    }
+}
