@@ -38,7 +38,7 @@ async fn firmware(spawner: Spawner) -> ! {
     interrupts::enable();
     info!("started on mps2-an385, address {}", driver.hardware_address());
     let settings = Settings::load(&mut flash).await;
-    let hardware = Hardware { driver, network, network_seed, flash: &mut flash, entropy, sensor: Thermometer };
+    let hardware = Hardware { driver, network, network_seed, flash, entropy, sensor: Thermometer };
     weft_firmware::run(spawner, hardware, settings).await
 }
 

@@ -37,7 +37,7 @@ async fn firmware(spawner: Spawner) -> ! {
     interrupts::enable(slot);
     info!("started on riscv32 virt, address {}", driver.hardware_address());
     let settings = Settings::load(&mut flash).await;
-    let hardware = Hardware { driver, network, network_seed, flash: &mut flash, entropy, sensor: Thermometer };
+    let hardware = Hardware { driver, network, network_seed, flash, entropy, sensor: Thermometer };
     weft_firmware::run(spawner, hardware, settings).await
 }
 
