@@ -1,0 +1,134 @@
+//! The whole node of a chip against a control server and another node, over a cable, on a virtual clock.
+
+mod executor;
+mod flash;
+mod peer;
+#[path = "../../../core/tests/node/rng.rs"]
+mod rng;
+#[allow(dead_code, reason = "core's tests ask more of it")]
+#[path = "../../../core/tests/node/server.rs"]
+mod server;
+mod wire;
+mod world;
+
+use std::time::Duration;
+
+use weft_embassy::Event;
+use world::World;
+
+#[test]
+fn a_chip_joins_with_the_key_of_its_provisioning_page_and_answers() {
+    let mut world = World::new();
+    world.power_on();
+    let joined = world.wait(10, "joined", |world| world.address().is_some());
+    assert!(joined < Duration::from_secs(2), "{joined:?}");
+    assert!(world.saw(Event::Joined(world.address().unwrap())));
+    assert!(world.echo(3).is_some());
+    assert!(world.echo_of(3, 1_252).is_some(), "a packet as long as may be");
+}
+
+#[test]
+fn a_chip_that_was_reset_is_back_without_its_server() {
+    let mut world = World::joined();
+    let address = world.address();
+    // Until what may be kept late is kept.
+    world.run(Duration::from_secs(70));
+    world.server.borrow_mut().stop();
+    world.power_off();
+    world.run(Duration::from_secs(1));
+    world.power_on();
+    world.wait(1, "restored", |world| world.address() == address);
+    assert!(world.echo(10).is_some(), "the peer is reached by what flash kept");
+}
+
+#[test]
+fn a_chip_reset_at_any_moment_comes_back_as_the_same_node() {
+    let mut world = World::new();
+    for round in 0..20u64 {
+        world.power_on();
+        world.run(Duration::from_millis(37 * round * round % 4_001));
+        world.power_off();
+        world.run(Duration::from_millis(100));
+    }
+    world.power_on();
+    world.wait(10, "joined", |world| world.address().is_some());
+    assert!(world.echo(10).is_some());
+    let chips = world.server.borrow().nodes.values().filter(|node| node.name == "sensor").count();
+    assert_eq!(chips, 1, "no reset made another node of it");
+}
+
+#[test]
+fn the_join_secret_is_gone_from_flash_once_the_chip_is_registered() {
+    let mut world = World::new();
+    let secret = world.server.borrow().join_key().secret().as_bytes().to_owned();
+    assert!(world.flash.holds(&secret) || world.flash.holds(b"weft1"));
+    world.power_on();
+    world.wait(60, "scrubbed", |world| !world.flash.holds(&secret) && !world.flash.holds(b"weft1"));
+    assert!(world.echo(5).is_some());
+}
+
+#[test]
+fn a_server_that_was_away_is_found_again() {
+    let world = World::joined();
+    world.server.borrow_mut().stop();
+    world.wait(40, "server away", |world| world.saw(Event::ServerAway));
+    assert!(world.echo(2).is_some(), "peers need no server");
+    world.chip().events.borrow_mut().clear();
+    world.server.borrow_mut().up = true;
+    world.wait(60, "server back", |world| world.saw(Event::ServerBack));
+}
+
+#[test]
+fn a_cable_that_was_pulled_costs_no_more_than_the_time_without_it() {
+    let world = World::joined();
+    world.cable.plug(false);
+    world.run(Duration::from_secs(20));
+    world.cable.plug(true);
+    assert!(world.echo(10).is_some());
+    world.wait(10, "registered", |world| world.chip().node.status().server == weft_embassy::Server::Registered);
+}
+
+#[test]
+fn sessions_are_renewed_while_packets_flow() {
+    let world = World::joined();
+    for _ in 0..60 {
+        assert!(world.echo(1).is_some());
+        world.run(Duration::from_secs(5));
+    }
+    let handshakes = world.peer.borrow().last_handshake(world.address().unwrap()).unwrap();
+    assert!(world::clock().0.saturating_since(handshakes) < Duration::from_secs(130));
+}
+
+#[test]
+fn a_neighbour_that_does_not_answer_keeps_nothing_back() {
+    let mut world = World::joined();
+    // The peer says that it can be reached at two addresses of the chip's own network at which nobody is.
+    let endpoints = ["192.0.2.77:41641", "192.0.2.78:41641", "192.0.2.250:41641"].map(|text| text.parse().unwrap());
+    world.peer.borrow_mut().node.set_local_endpoints(&endpoints, world::clock().0);
+    world.run(Duration::from_secs(2));
+    world.power_off();
+    world.power_on();
+    world.wait(10, "restored", |world| world.address().is_some());
+    assert!(world.echo(10).is_some());
+}
+
+#[test]
+fn an_idle_chip_sleeps() {
+    let world = World::joined();
+    world.run(Duration::from_secs(20));
+    let before = world.executor.polls("chip");
+    world.run(Duration::from_secs(60));
+    let polls = world.executor.polls("chip") - before;
+    // Once a second it looks at the outer network, and now and then it says to the server that it is there.
+    assert!(polls < 60 * 8, "{polls}");
+}
+
+#[test]
+fn without_a_seed_no_key_is_made() {
+    let mut world = World::new();
+    world.flash = flash::Flash::provisioned(&[weft_embassy::provision::Field::Hostname("sensor")]);
+    world.power_on();
+    world.run(Duration::from_secs(100));
+    assert_eq!(world.chip().node.status().problem, Some(weft_embassy::Problem::NoEntropy));
+    assert_eq!(world.server.borrow().registrations.len(), 1, "only the other node is there");
+}
