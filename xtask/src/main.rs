@@ -8,6 +8,7 @@
 //! | [`tally`] | counts of passed, failed and skipped |
 //! | [`mod@bench`] | `cargo xtask bench` |
 //! | [`demo`] | `cargo xtask demo` |
+//! | [`firmware`] | `cargo xtask firmware` |
 //! | [`mod@test`] | `cargo xtask test` |
 //! | [`no_alloc`] | the checks that core needs no heap |
 //! | [`lint`] | `cargo xtask lint` |
@@ -16,6 +17,7 @@
 
 mod bench;
 mod demo;
+mod firmware;
 mod lint;
 mod no_alloc;
 mod sandbox;
@@ -51,12 +53,14 @@ enum Command {
     Test(test::Options),
     /// Check formatting, clippy, documentation, licences, file lengths and the places of unsafe code
     Lint,
-    /// What CI runs: lint, test, and the benchmarks: the control server with 500 nodes, the agent with 1,000
+    /// What CI runs: lint, firmware, test, and the benchmarks: the control server with 500 nodes, the agent with 1,000
     Ci,
     /// Measure, and fail where a limit is missed
     Bench(bench::Options),
-    /// Build the firmware images of the boards (not built yet)
-    Firmware,
+    /// Build the firmware of the boards and tell its memory; provision and flash a board
+    ///
+    /// Fails where the memory is not that of the table in boards/README.md, or weft takes more than it may.
+    Firmware(firmware::Options),
     /// Build packages for distribution (not built yet)
     Dist,
 }
@@ -79,13 +83,15 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
         Command::Bench(options) => bench::run(options),
         Command::Lint => lint::run(),
         Command::Ci => ci(),
-        Command::Firmware => bail!("`firmware` is not built yet: there are no boards in this workspace so far"),
+        Command::Firmware(options) => firmware::run(options),
         Command::Dist => bail!("`dist` is not built yet: install with `cargo install --path agent-linux` until then"),
     }
 }
 
 fn ci() -> Result<ExitCode> {
-    for part in [lint::run as fn() -> Result<ExitCode>, || test::run(&test::Options::default()), bench::ci] {
+    for part in
+        [lint::run as fn() -> Result<ExitCode>, firmware::ci, || test::run(&test::Options::default()), bench::ci]
+    {
         let code = part()?;
         if code != ExitCode::SUCCESS {
             return Ok(code);

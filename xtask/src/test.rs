@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 use crate::{
-    no_alloc, sandbox, setup,
+    firmware, no_alloc, sandbox, setup,
     tally::Tally,
     workspace::{cargo, heading, run as step},
 };
@@ -38,6 +38,7 @@ fn prepare(options: &Options) -> Result<ExitCode> {
     step(&mut cargo("build --workspace"))?;
     step(&mut cargo("test --workspace --no-run"))?;
     no_alloc::fetch()?;
+    firmware::test_images();
     let full = options.full.then_some("--full");
     sandbox::reexec(["test"].into_iter().chain(full))
 }

@@ -40,6 +40,7 @@ async fn main(spawner: Spawner) {
     let board = embassy_rp::init(Default::default());
     let mut flash = Region::new(board.FLASH);
     let unique_id = unwrap!(flash.unique_id());
+    let settings = Settings::load(&mut flash).await;
 
     let mut config = spi::Config::default();
     config.frequency = SPI_HZ;
@@ -78,7 +79,7 @@ async fn main(spawner: Spawner) {
         entropy: (),
         sensor: Thermometer::new(board.ADC, board.ADC_TEMP_SENSOR),
     };
-    weft_firmware::run(spawner, hardware, Settings::built_in()).await
+    weft_firmware::run(spawner, hardware, settings).await
 }
 
 #[embassy_executor::task]
