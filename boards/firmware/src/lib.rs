@@ -6,6 +6,7 @@
 
 #![no_std]
 
+mod apart;
 mod application;
 mod fair;
 mod http;
@@ -17,6 +18,8 @@ mod selftest;
 mod sensor;
 mod settings;
 pub mod stack;
+
+use core::pin::pin;
 
 use defmt::{info, unwrap};
 use embassy_executor::Spawner;
@@ -30,6 +33,7 @@ use static_cell::ConstStaticCell;
 #[cfg(feature = "weft")]
 use weft_embassy::State;
 
+pub use apart::apart;
 use application::Application;
 pub use fair::Fair;
 pub use sensor::{Degrees, Latest, Reading, Sensor};
@@ -91,13 +95,33 @@ where
     E: Entropy,
     S: Sensor,
 {
-    static OUTER: ConstStaticCell<StackResources<OUTER_SOCKETS>> = ConstStaticCell::new(StackResources::new());
+    let (mut outer_runner, node_runner, inner, latest, sensor) = set_up(spawner, hardware, settings);
+    // Pinned where they are made: a future that is passed on is copied over the stack, and its room stays there.
+    let (outer, node, sensor) = (pin!(outer_runner.run()), pin!(node_runner.run(inner)), pin!(latest.follow(sensor)));
+    join3(apart(outer), apart(node), sensor).await.0
+}
+
+/// Makes the networks and the node, and starts the services. A call of its own, so that what it needs of the stack is
+/// given back before anything runs.
+#[cfg(feature = "weft")]
+#[inline(never)]
+#[expect(clippy::type_complexity, reason = "the parts of one future")]
+fn set_up<D, F, E, S>(
+    spawner: Spawner,
+    hardware: Hardware<D, F, E, S>,
+    settings: &'static Settings,
+) -> (embassy_net::Runner<'static, Fair<D>>, weft_embassy::Runner<'static, F, E>, Stack<'static>, &'static Latest, S)
+where
+    D: Driver,
+    F: embedded_storage_async::nor_flash::NorFlash,
+    E: Entropy,
+    S: Sensor,
+{
     static INNER: ConstStaticCell<StackResources<INNER_SOCKETS>> = ConstStaticCell::new(StackResources::new());
     static STATE: ConstStaticCell<State<PEERS>> = ConstStaticCell::new(State::new());
 
     let Hardware { driver, network, network_seed, flash, entropy, sensor } = hardware;
-    let (outer, mut outer_runner) =
-        embassy_net::new(Fair::new(driver), network_config(network), OUTER.take(), network_seed);
+    let (outer, outer_runner) = outer_network(driver, network, network_seed);
     let config = weft_embassy::Config {
         join_key: Some(settings.join_key).filter(|key| !key.is_empty()),
         hostname: &settings.hostname,
@@ -108,12 +132,11 @@ where
     spawner.spawn(unwrap!(inner_network(inner_runner)));
     spawner.spawn(unwrap!(mesh_log(node)));
     let latest: &'static Latest = LATEST.take();
-    spawner.spawn(unwrap!(report(outer)));
     let application = Application { stack: inner, latest, node };
-    services(spawner, application, settings);
+    services(spawner, outer, application, settings);
     #[cfg(feature = "selftest")]
     selftest::start(spawner, application);
-    join3(outer_runner.run(), node_runner.run(inner), latest.follow(sensor)).await.0
+    (outer_runner, node_runner, inner, latest, sensor)
 }
 
 /// Runs the firmware for ever, without a mesh. To be called once.
@@ -123,27 +146,32 @@ where
     D: Driver,
     S: Sensor,
 {
-    static OUTER: ConstStaticCell<StackResources<OUTER_SOCKETS>> = ConstStaticCell::new(StackResources::new());
-
     let Hardware { driver, network, network_seed, sensor, .. } = hardware;
-    let (outer, mut outer_runner) =
-        embassy_net::new(Fair::new(driver), network_config(network), OUTER.take(), network_seed);
+    let (outer, mut outer_runner) = outer_network(driver, network, network_seed);
     let latest: &'static Latest = LATEST.take();
-    spawner.spawn(unwrap!(report(outer)));
-    services(spawner, Application { stack: outer, latest }, settings);
-    join(outer_runner.run(), latest.follow(sensor)).await.0
+    services(spawner, outer, Application { stack: outer, latest }, settings);
+    join(apart(pin!(outer_runner.run())), pin!(latest.follow(sensor))).await.0
 }
 
-fn network_config(ipv4: ConfigV4) -> embassy_net::Config {
+/// The board's own network. A call of its own, for the sake of the stack.
+#[inline(never)]
+fn outer_network<D: Driver>(
+    driver: D,
+    network: ConfigV4,
+    seed: u64,
+) -> (Stack<'static>, embassy_net::Runner<'static, Fair<D>>) {
+    static OUTER: ConstStaticCell<StackResources<OUTER_SOCKETS>> = ConstStaticCell::new(StackResources::new());
     let mut config = embassy_net::Config::default();
-    config.ipv4 = ipv4;
-    config
+    config.ipv4 = network;
+    embassy_net::new(Fair::new(driver), config, OUTER.take(), seed)
 }
 
 /// Starts what serves the sensor on `application`'s network.
-fn services(spawner: Spawner, application: Application, settings: &'static Settings) {
+#[inline(never)]
+fn services(spawner: Spawner, outer: Stack<'static>, application: Application, settings: &'static Settings) {
     static HTTP: ConstStaticCell<[HttpBuffers; HTTP_SOCKETS]> =
         ConstStaticCell::new([const { HttpBuffers { rx: [0; 512], tx: [0; 1_024] } }; HTTP_SOCKETS]);
+    spawner.spawn(unwrap!(report(outer)));
     for buffers in HTTP.take() {
         spawner.spawn(unwrap!(http_server(application, buffers)));
     }

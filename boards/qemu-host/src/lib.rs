@@ -49,6 +49,7 @@ pub struct Host {
 
 impl Host {
     /// Reads the arguments and opens the flash. Where that fails, tells why in the log and ends the machine.
+    #[inline(never)]
     pub fn open() -> Self {
         let arguments = Arguments::read().unwrap_or_else(|bad| {
             defmt::error!("a bad argument: {}", bad);

@@ -12,13 +12,13 @@ mod lan9118;
 mod mmio;
 mod timer;
 
-use core::panic::PanicInfo;
+use core::{panic::PanicInfo, pin::pin};
 
 use defmt::{error, info, unwrap};
 use defmt_semihosting as _;
 use embassy_executor::Spawner;
 use embassy_net_driver::Driver as _;
-use weft_firmware::{Hardware, Settings, stack};
+use weft_firmware::{Hardware, Settings, apart, stack};
 use weft_qemu_host::{Host, Thermometer, exit};
 
 use lan9118::Lan9118;
@@ -37,9 +37,9 @@ async fn firmware(spawner: Spawner) -> ! {
     // Not before the controller was told the polarity of its interrupt line.
     interrupts::enable();
     info!("started on mps2-an385, address {}", driver.hardware_address());
-    let settings = Settings::load(&mut flash).await;
+    let settings = apart(pin!(Settings::load(&mut flash))).await;
     let hardware = Hardware { driver, network, network_seed, flash, entropy, sensor: Thermometer };
-    weft_firmware::run(spawner, hardware, settings).await
+    pin!(weft_firmware::run(spawner, hardware, settings)).await
 }
 
 #[panic_handler]

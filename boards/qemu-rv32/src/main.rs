@@ -10,14 +10,14 @@ mod mmio;
 mod timer;
 mod virtio_net;
 
-use core::panic::PanicInfo;
+use core::{panic::PanicInfo, pin::pin};
 
 use defmt::{error, info, unwrap};
 use defmt_semihosting as _;
 use embassy_executor::{Executor, Spawner};
 use embassy_net_driver::Driver as _;
 use static_cell::StaticCell;
-use weft_firmware::{Hardware, Settings, stack};
+use weft_firmware::{Hardware, Settings, apart, stack};
 use weft_qemu_host::{Host, Thermometer, exit};
 
 use virtio_net::VirtioNet;
@@ -36,9 +36,9 @@ async fn firmware(spawner: Spawner) -> ! {
     let (driver, slot) = unwrap!(VirtioNet::start());
     interrupts::enable(slot);
     info!("started on riscv32 virt, address {}", driver.hardware_address());
-    let settings = Settings::load(&mut flash).await;
+    let settings = apart(pin!(Settings::load(&mut flash))).await;
     let hardware = Hardware { driver, network, network_seed, flash, entropy, sensor: Thermometer };
-    weft_firmware::run(spawner, hardware, settings).await
+    pin!(weft_firmware::run(spawner, hardware, settings)).await
 }
 
 #[panic_handler]
