@@ -40,6 +40,10 @@ impl<T> Slots<T> for ChunkedSlots<T> {
         self.chunks.len() << self.chunk_bits
     }
 
+    fn limit(&self) -> usize {
+        self.max_slots
+    }
+
     fn get(&self, index: usize) -> Option<&T> {
         let (chunk, slot) = self.locate(index);
         self.chunks.get(chunk)?.get(slot)

@@ -1,6 +1,8 @@
 //! Sizes that differ between a chip and a host: what is built for a target without an operating system has the memory of
 //! a chip. The rules are the same on both; these are only how much of something is kept.
 
+use core::time::Duration;
+
 const CHIP: bool = cfg!(target_os = "none");
 
 const fn choose(chip: usize, host: usize) -> usize {
@@ -27,3 +29,17 @@ pub(crate) const SERVER_ADDRESSES: usize = choose(2, 4);
 pub(crate) const RECENT_PEERS: usize = choose(16, 64);
 /// Events of the device that wait to be collected.
 pub(crate) const DEVICE_EVENTS: usize = choose(8, 32);
+/// Questions for peers that are remembered with their answers.
+pub(crate) const LOOKUPS: usize = choose(16, 64);
+/// Questions for peers that are to be sent.
+pub(crate) const UNSENT_LOOKUPS: usize = choose(4, 16);
+/// Initiations that wait until their sender is known.
+pub(crate) const STRANGERS: usize = choose(4, 16);
+/// Peers that made room whose greatest timestamp is remembered.
+pub(crate) const DEPARTED: usize = choose(32, 128);
+/// Peers that were asked for and have to prove themselves before somebody makes room for them.
+pub(crate) const NEWCOMERS: usize = choose(2, 16);
+/// Peers that never make room.
+pub(crate) const PINNED: usize = choose(4, 16);
+/// Recent peers are not kept more often: a chip keeps them in flash, which wears.
+pub(crate) const RECENT_INTERVAL: Duration = Duration::from_secs(if CHIP { 300 } else { 1 });

@@ -1,13 +1,14 @@
 //! This machine's mesh node: core's [`Node`] on tables of the heap, and what is kept of it over a restart.
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     ops::{Deref, DerefMut},
 };
 
 use rand_core::UnwrapErr;
 use weft_core::{
     control::MAX_RECORD,
+    keys::NodeKey,
     node::{
         ContactSlot, IdEntry, Identity, MAX_IDENTITY, MAX_RECENT_LEN, Node, NodeConfig, NodeStorage, NodeTables,
         PeerSlot,
@@ -187,6 +188,14 @@ impl Engine for MeshNode {
     /// The server may know where it is.
     fn may_wait(&mut self, _peer: PeerId) -> bool {
         true
+    }
+
+    fn may_come(&mut self, address: IpAddr) -> bool {
+        self.node.need_address(address, clock::now())
+    }
+
+    fn stranger(&mut self, key: NodeKey, message: &[u8], source: SocketAddr) {
+        self.node.need_initiator(key, message, source, clock::now());
     }
 
     fn targets(&mut self, transmit: &Transmit, targets: &mut Vec<SocketAddr>) {

@@ -41,6 +41,7 @@ use weft_core::{
     control::{MAX_FRAME, Retry},
     node::{ControlState, NodeEvent, Persist, Skew},
     time::Instant,
+    wireguard::message::INITIATION_LEN,
 };
 
 use self::{
@@ -298,6 +299,10 @@ impl Daemon {
             LinkEvent::Received(len) => {
                 let bytes = buffer.get(..*len).unwrap_or_default();
                 self.node.control_receive(bytes, now, clock::unix(), &mut self.rng);
+                let mut message = [0; INITIATION_LEN];
+                while let (Some(wire), Some((len, source))) = (&mut self.wire, self.node.take_stranger(&mut message)) {
+                    wire.path.receive_late(&mut self.node, message.get_mut(..len).unwrap_or_default(), source);
+                }
             }
             LinkEvent::Closed(sentence) => {
                 tracing::info!("{sentence}");

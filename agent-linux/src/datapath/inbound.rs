@@ -9,7 +9,7 @@ use weft_core::{
     crypto::Crypto,
     ip::ecn::{self, Ecn},
     time::UnixTime,
-    wireguard::{Device, Incoming, PeerId, Received, Verdict, storage::Storage},
+    wireguard::{Device, Incoming, PeerId, Received, Verdict},
 };
 
 use super::{DataPath, Dropped, Engine, SystemRng, sources::SourceAddresses};
@@ -27,10 +27,9 @@ impl DataPath {
         if !sockets.try_receive(&mut self.inbound)? {
             return Ok(());
         }
-        let unix = engine.unix();
         let mut work = Inbound {
-            unix,
-            device: engine.device_mut(),
+            unix: engine.unix(),
+            engine,
             tun: &self.tun,
             sockets,
             sources: &mut self.sources,
@@ -40,20 +39,29 @@ impl DataPath {
         for arrival in self.inbound.arrivals() {
             work.arrival(arrival)?;
         }
-        let Inbound { device, sources, .. } = work;
+        let Inbound { engine, sources, .. } = work;
+        let device = engine.device_mut();
         // Removed peers leave their entries behind; they are swept when they may be the larger part.
         if sources.len() > 2 * device.peer_counts().0 + 16 {
             sources.retain(|peer| device.preshared_key(peer).is_some());
         }
-        self.sources.take_moved().for_each(|source| engine.moved(source));
+        sources.take_moved().for_each(|source| engine.moved(source));
         Ok(())
+    }
+
+    /// Takes in a message that is no data and had waited, as if it came only now.
+    pub fn receive_late<E: Engine>(&mut self, engine: &mut E, message: &mut [u8], source: SocketAddr) {
+        let Some(sockets) = &mut self.sockets else { return };
+        let unix = engine.unix();
+        let (tun, sources, dropped, rng) = (&self.tun, &mut self.sources, &mut self.dropped, &mut self.rng);
+        Inbound { unix, engine, tun, sockets, sources, dropped, rng }.message(message, source, None);
     }
 }
 
 /// What the datagrams of a batch go through.
-struct Inbound<'a, S: Storage> {
+struct Inbound<'a, E> {
     unix: UnixTime,
-    device: &'a mut Device<S>,
+    engine: &'a mut E,
     tun: &'a TunDevice,
     sockets: &'a mut UdpSockets,
     sources: &'a mut SourceAddresses,
@@ -61,13 +69,13 @@ struct Inbound<'a, S: Storage> {
     rng: &'a mut SystemRng,
 }
 
-impl<S: Storage> Inbound<'_, S> {
+impl<E: Engine> Inbound<'_, E> {
     fn arrival(&mut self, arrival: Arrival<'_>) -> io::Result<()> {
         let Arrival { source, local, ecn, datagrams, segment } = arrival;
         let mut run: Vec<Incoming<'_>> = Vec::new();
         let mut session = None;
         for datagram in datagrams.chunks_mut(segment) {
-            let receiver = Device::<S>::data_receiver(datagram);
+            let receiver = Device::<E::Storage>::data_receiver(datagram);
             if receiver != session {
                 self.open(session, &mut run, local, ecn)?;
                 session = receiver;
@@ -90,10 +98,10 @@ impl<S: Storage> Inbound<'_, S> {
     ) -> io::Result<()> {
         let Some(receiver) = session.filter(|_| !run.is_empty()) else { return Ok(()) };
         // A refusal is in the device's counters.
-        if let Ok(ticket) = self.device.begin_open(receiver, clock::now()) {
+        if let Ok(ticket) = self.engine.device_mut().begin_open(receiver, clock::now()) {
             let peer = ticket.peer();
             ticket.open::<<RingCrypto as Crypto>::Aead>(run);
-            self.device.commit_open(ticket, run, clock::now(), self.unix);
+            self.engine.device_mut().commit_open(ticket, run, clock::now(), self.unix);
             let authentic = run.iter().rfind(|incoming| !matches!(incoming.verdict(), Verdict::Drop(_)));
             if let Some(authentic) = authentic {
                 self.sources.learn(peer, authentic.source(), local);
@@ -123,7 +131,8 @@ impl<S: Storage> Inbound<'_, S> {
 
     /// Takes in what is not data, and sends the answer back the way it came.
     fn message(&mut self, datagram: &mut [u8], source: SocketAddr, local: Option<IpAddr>) {
-        match self.device.receive::<RingCrypto>(datagram, source, clock::now(), self.unix, self.rng) {
+        let device = self.engine.device_mut();
+        match device.receive::<RingCrypto>(datagram, source, clock::now(), self.unix, self.rng) {
             Received::Transmit(answer) => {
                 let message = datagram.get(..answer.len).unwrap_or_default();
                 if let Err(error) = self.sockets.send_handshake(message, answer.endpoint, local) {
@@ -133,6 +142,7 @@ impl<S: Storage> Inbound<'_, S> {
                 self.learn(answer.peer, source, local);
             }
             Received::Taken(peer) => self.learn(Some(peer), source, local),
+            Received::Stranger(key) => self.engine.stranger(key, datagram, source),
             // Dropped and counted; a packet does not come of what is not data.
             Received::Drop(_) | Received::Packet { .. } => {}
         }

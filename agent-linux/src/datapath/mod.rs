@@ -25,11 +25,15 @@ mod outbound;
 mod sources;
 mod unreachable;
 
-use std::{io, net::SocketAddr};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+};
 
 use rand_core::UnwrapErr;
 use weft_core::{
     ip::Ecn,
+    keys::NodeKey,
     time::UnixTime,
     wireguard::{Device, PeerId, Transmit, TransmitKind, storage::Storage},
 };
@@ -83,6 +87,15 @@ pub trait Engine {
     fn may_wait(&mut self, _peer: PeerId) -> bool {
         false
     }
+
+    /// No peer has this inner address. True where one that has it may come, so that the packet is not answered with an
+    /// ICMP error.
+    fn may_come(&mut self, _address: IpAddr) -> bool {
+        false
+    }
+
+    /// An initiation came from a key that is no peer's.
+    fn stranger(&mut self, _key: NodeKey, _message: &[u8], _source: SocketAddr) {}
 }
 
 /// What the data path itself dropped; what the device dropped is in the device's counters.

@@ -136,6 +136,9 @@ impl DataPath {
             }
             None => {
                 self.dropped.no_peer += 1;
+                if engine.may_come(header.destination) {
+                    return;
+                }
                 Undeliverable::HostUnreachable
             }
         };

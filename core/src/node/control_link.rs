@@ -5,7 +5,8 @@ use rand_core::CryptoRng;
 use super::{
     Member, Node, NodeStorage,
     event::sentence,
-    outbox::{BATCH, Ids, StatusWalk, Subject},
+    lookup::Subject,
+    outbox::{BATCH, Ids, StatusWalk},
     reconnect::{Ending, Reconnect},
     steps::Proof,
 };
@@ -289,11 +290,12 @@ impl<S: NodeStorage, C: Crypto> Member<S, C> {
                 self.local_endpoints.iter().map(Endpoint).collect();
             return send::<C>(connection, &Endpoints { local: local.as_slice().into() }.into(), out, now);
         }
-        if let Some(question) = self.outbox.next_question(now) {
+        if let Some(question) = self.lookups.next_question() {
             let mut lookup = Lookup { request: question.request, address: None, node_key: None, name: None };
-            match question.subject {
-                Subject::Address(address) => lookup.address = Some(Address(address)),
-                Subject::Key(key) => lookup.node_key = Some(key),
+            match &question.subject {
+                Subject::Address(address) => lookup.address = Some(Address(*address)),
+                Subject::Key(key) => lookup.node_key = Some(*key),
+                Subject::Name(name) => lookup.name = Some(Text::cut(name)),
             }
             return send::<C>(connection, &lookup.into(), out, now);
         }

@@ -35,6 +35,9 @@ pub enum NodeEvent {
     SnapshotDone,
     /// All answers to [`Node::ask_status`](super::Node::ask_status) came.
     StatusDone,
+    /// Questions for single peers were answered: what waits for one asks
+    /// [`Node::resolve`](super::Node::resolve) again.
+    LookupDone,
     /// The server refused this node or ended the connection for a reason: [`Node::last_error`](super::Node::last_error).
     ServerError(ErrorCode),
     /// The connection to the server failed, and not by the authentic server's word:
@@ -106,6 +109,7 @@ pending! {
     key_expired => NodeEvent::KeyExpired,
     snapshot_done => NodeEvent::SnapshotDone,
     status_done => NodeEvent::StatusDone,
+    lookup_done => NodeEvent::LookupDone,
     health => NodeEvent::Health,
 }
 

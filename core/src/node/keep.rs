@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | identity | [`Identity::encode`] | before a new secret is used; a floor of stamps about once an hour |
 //! | netmap | records of the control protocol: this node, each peer, then the revision | at once when a peer is gone, at the end of a snapshot and with the recent peers, else some time after a change |
-//! | recent peers | a CBOR array of pairs: id, endpoint or null | when a peer joins the set or answers elsewhere, once a second at most |
+//! | recent peers | a CBOR array of pairs: id, endpoint or null | when a peer joins the set or answers elsewhere, once a second at most, on a chip once in five minutes |
 //!
 //! The last two hold no secret, and a node that lost them gets them again from the server.
 
@@ -30,10 +30,12 @@ pub const MAX_RECENT_PEERS: usize = limits::RECENT_PEERS;
 /// The longest encoding of the recent peers in bytes.
 pub const MAX_RECENT_LEN: usize = 3 + MAX_RECENT_PEERS * (1 + 5 + 1 + 18);
 /// Recent peers are not kept more often.
-pub(super) const RECENT_INTERVAL: Duration = Duration::from_secs(1);
+pub(super) const RECENT_INTERVAL: Duration = limits::RECENT_INTERVAL;
 /// From a change of the netmap until it is kept, and a second more for so many peers.
 const NETMAP_DELAY: Duration = Duration::from_millis(500);
 const PEERS_PER_SECOND_OF_DELAY: usize = 500;
+/// The same where peers come on demand, and so come and go: the server can be asked for one that is not kept.
+const ON_DEMAND_DELAY: Duration = Duration::from_secs(300);
 
 /// The bytes are not what this node keeps. Nothing has changed; what is missing comes from the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +86,7 @@ impl<S: NodeStorage, C: Crypto> Node<S, C> {
             let written = match at.checked_sub(1) {
                 None => netmap.own()?.with_info(|info| ServerRecord::SelfChanged(info).encode(network, out)),
                 Some(slot) if slot < netmap.capacity() => match netmap.at(slot) {
+                    Some(peer) if self.member.newcomers.contains(peer.id()) => continue,
                     Some(peer) => peer.with_peer(|peer| ServerRecord::PeerUpsert(peer).encode(network, out)),
                     None => continue,
                 },
@@ -170,6 +173,7 @@ impl<S: NodeStorage, C: Crypto> Member<S, C> {
     /// The netmap changed: it is kept some time from now, together with what changes until then.
     pub(super) fn keep_netmap_soon(&mut self, now: Instant) {
         let more = Duration::from_secs((self.netmap.len() / PEERS_PER_SECOND_OF_DELAY) as u64);
-        self.deadlines.keep_netmap.get_or_insert(now + NETMAP_DELAY + more);
+        let delay = if self.is_on_demand() { ON_DEMAND_DELAY } else { NETMAP_DELAY + more };
+        self.deadlines.keep_netmap.get_or_insert(now + delay);
     }
 }

@@ -163,7 +163,8 @@ impl<S: NodeStorage, C: Crypto> Member<S, C> {
                 self.netmap.set_revision(Some(up_to.revision));
                 self.keep_netmap_soon(now);
             }
-            ServerRecord::LookupResult(_) | ServerRecord::Ping(_) | ServerRecord::Pong(_) => {}
+            ServerRecord::LookupResult(result) => self.lookup_answered(&result, now),
+            ServerRecord::Ping(_) | ServerRecord::Pong(_) => {}
             ServerRecord::Time(time) => self.clock.hear(time.time, now, wall),
             ServerRecord::Health(health) => {
                 self.events.health |= self.health.set(Subject::Server(health.subject), health.sentence);
@@ -195,6 +196,7 @@ impl<S: NodeStorage, C: Crypto> Member<S, C> {
         self.self_changed(&registered.node, now, wall, rng);
         self.contacts.forget_watches();
         self.outbox.connected(registered.node.delivery == Delivery::OnDemand);
+        self.lookups.connected();
         self.outbox.renew = self.identity.as_ref().is_some_and(|identity| identity.next_node.is_some());
         self.events.registered = true;
         Applied::Registered
@@ -208,6 +210,7 @@ impl<S: NodeStorage, C: Crypto> Member<S, C> {
         if whole_before && info.delivery == Delivery::OnDemand {
             // The network outgrew this node: from here on the server knows of the peers that it names.
             self.outbox.held_from = Some(0);
+            self.shrink(now);
         }
         self.events.self_changed = true;
         self.keep_netmap_soon(now);
@@ -343,6 +346,7 @@ impl<S: NodeStorage, C: Crypto> Member<S, C> {
     pub(super) fn disconnected(&mut self) {
         self.netmap.forget_status();
         self.contacts.forget_watches();
+        self.strangers.clear();
         self.outbox.status = StatusWalk::Idle;
         self.status_waiting = 0;
         self.events.health |= self.health.forget_server();

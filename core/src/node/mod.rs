@@ -27,11 +27,13 @@
 
 mod contact;
 mod control_link;
+mod departed;
 mod endpoint_list;
 mod event;
 mod id_index;
 mod identity;
 mod keep;
+mod lookup;
 mod membership;
 mod netmap;
 mod outbox;
@@ -39,7 +41,10 @@ mod peer_record;
 mod peers;
 mod reach;
 mod reconnect;
+mod room;
+mod sought;
 mod steps;
+mod strangers;
 mod wall_clock;
 
 #[cfg(test)]
@@ -58,19 +63,26 @@ pub use identity::{DamagedIdentity, Identity, MAX_IDENTITY, MAX_SERVER_ADDRESSES
 pub use keep::{DamagedRecord, MAX_RECENT_LEN, MAX_RECENT_PEERS};
 pub use netmap::{Netmap, PeerSlot, SelfRecord};
 pub use peer_record::PeerRecord;
+pub use room::RoomCounters;
+pub use sought::Resolution;
 pub use wall_clock::{KeptTime, Skew};
 
 use contact::Contacts;
 use control_link::Link;
+use departed::Departed;
 use event::{Events, Health};
+use lookup::{Lookups, Name};
 use membership::Renewal;
 use outbox::Outbox;
+use room::Newcomers;
 use steps::PublicKeys;
+use strangers::Strangers;
 use wall_clock::WallClock;
 
 use crate::{
     control::{ErrorCode, InstanceId, record::Capacity},
     crypto::{Crypto, RustCrypto},
+    limits,
     time::{Instant, UnixTime},
     wireguard::{
         Device,
@@ -135,6 +147,12 @@ struct Member<S: NodeStorage, C: Crypto> {
     clock: WallClock,
     local_endpoints: EndpointList,
     outbox: Outbox,
+    lookups: Lookups,
+    strangers: Strangers,
+    newcomers: Newcomers,
+    departed: Departed,
+    pinned: heapless::Vec<Name, { limits::PINNED }>,
+    room: RoomCounters,
     events: Events,
     health: Health,
     last_error: Option<(Option<ErrorCode>, Sentence)>,
@@ -185,6 +203,12 @@ impl<S: NodeStorage, C: Crypto> Node<S, C> {
                 clock: WallClock::new(KeptTime::default()),
                 local_endpoints: EndpointList::new(),
                 outbox: Outbox::new(),
+                lookups: Lookups::new(rng),
+                strangers: Strangers::new(),
+                newcomers: Newcomers::new(),
+                departed: Departed::new(rng),
+                pinned: heapless::Vec::new(),
+                room: RoomCounters::default(),
                 events: Events::default(),
                 health: Health::default(),
                 last_error: None,
@@ -282,6 +306,7 @@ impl<S: NodeStorage, C: Crypto> Node<S, C> {
             member.deadlines.own_key,
             member.deadlines.keep_netmap,
             member.deadlines.keep_recent,
+            member.newcomers.poll_timeout(),
         ]
         .into_iter()
         .flatten()
@@ -305,6 +330,7 @@ impl<S: NodeStorage, C: Crypto> Node<S, C> {
         if due(&mut member.deadlines.own_key) {
             member.check_own_key(now, wall, rng);
         }
+        member.newcomers_due(now);
         member.contacts_due(now);
     }
 

@@ -269,7 +269,9 @@ impl<P: Slots<PeerSlot>, I: Slots<IdEntry>> Netmap<P, I> {
         // Probing slows down as the table fills, so it grows while a quarter is free.
         let crowded = (self.count + 1) * 4 > self.ids.capacity() * 3;
         if crowded && self.ids.grow() {
-            while (self.count + 1) * 4 > self.ids.capacity() * 3 && self.ids.grow() {}
+            // Twice as large, so that filling it anew stays linear on the whole.
+            let wanted = self.ids.capacity() * 2;
+            while self.ids.capacity() < wanted && self.ids.grow() {}
             id_index::clear(&mut self.ids);
             for slot in 0..self.peers.capacity() {
                 if let Some(peer) = self.peers.get(slot).and_then(Option::as_ref) {

@@ -3,12 +3,10 @@
 //! A record lives at the slot of its peer in the device. What the server says of a peer is applied to both at once, and a
 //! peer that is gone is gone from both before the call returns, with its sessions.
 
-use core::time::Duration;
-
 use super::{Contact, Member, NodeEvent, NodeStorage, PeerRecord, event::Subject, outbox};
 use crate::{
     control::{
-        Delivery, NodeId, Revision,
+        NodeId, Revision,
         record::{Peer, PeerStatus},
     },
     crypto::Crypto,
@@ -16,9 +14,6 @@ use crate::{
     time::Instant,
     wireguard::{Device, PeerId, PeerState},
 };
-
-/// A peer that carried no packet for so long makes room where there is none.
-const MAKES_ROOM_AFTER: Duration = Duration::from_secs(10);
 
 impl<S: NodeStorage, C: Crypto> Member<S, C> {
     /// A peer as it is now.
@@ -43,62 +38,41 @@ impl<S: NodeStorage, C: Crypto> Member<S, C> {
             was_live = self.is_live(record.id(), now);
             self.drop_slot(slot);
         }
-        let Some(device_peer) = self.add_to_device(&record, now) else {
-            if !self.is_on_demand() {
-                self.note_full();
+        if former.is_none() && !self.admit(&record, now) {
+            return self.unhold(record.id());
+        }
+        let Ok(device_peer) = self.device.add_peer(record.key()) else {
+            self.newcomers.forget(record.id());
+            match self.is_on_demand() {
+                true => self.unhold(record.id()),
+                false => self.note_full(),
             }
             return;
         };
+        self.device.set_greatest_timestamp(device_peer, self.departed.timestamp(record.key()));
+        let awaited = self.newcomers.is_awaited(record.id());
         self.configure(device_peer, &record, former.is_some() && rekeyed.is_none());
         let id = record.id();
         if self.netmap.put(device_peer.slot() as usize, record).is_err() {
             self.device.remove_peer(device_peer);
+            self.newcomers.forget(id);
             self.note_full();
             return;
         }
         self.events.peer(NodeEvent::PeerUpserted(id));
         self.keep_netmap_soon(now);
+        if former.is_none() && awaited {
+            // It has to prove itself, and the packet that it was asked for is sent again soon.
+            let _ = self.device.initiate(device_peer, now);
+        }
         if was_live {
             self.contacts.resume_at(id, now + super::reach::REKEYED_DELAY);
         }
     }
 
-    /// Adds a peer to the device, making room for it where it has to and may.
-    fn add_to_device(&mut self, record: &PeerRecord, now: Instant) -> Option<PeerId> {
-        loop {
-            match self.device.add_peer(record.key()) {
-                Ok(peer) => return Some(peer),
-                Err(crate::wireguard::AddPeerError::Full) if self.make_room(now) => {}
-                Err(_) => return None,
-            }
-        }
-    }
-
-    /// Where peers come on demand, the one that carried a packet the longest time ago, or none, makes room for the one that
-    /// was asked for.
-    fn make_room(&mut self, now: Instant) -> bool {
-        if !self.is_on_demand() {
-            return false;
-        }
-        let last_used = |peer: &PeerRecord| {
-            let peer = self.device.peer_by_key(peer.key());
-            peer.and_then(|peer| self.device.last_used(peer))
-        };
-        let idle = self.netmap.peers().map(|peer| (last_used(peer), peer.id()));
-        let idle = idle.filter(|(used, _)| used.is_none_or(|used| now.saturating_since(used) >= MAKES_ROOM_AFTER));
-        let Some((_, id)) = idle.min() else { return false };
-        self.remove_peer(id);
-        outbox::add(&mut self.outbox.unheld, id);
-        true
-    }
-
     fn note_full(&mut self) {
         let sentence = "This node knows as many peers as it has room for; others are not reachable from here.";
         self.events.health |= self.health.set(Subject::NetmapFull, sentence);
-    }
-
-    pub(super) fn is_on_demand(&self) -> bool {
-        self.netmap.own().is_some_and(|own| own.delivery() == Delivery::OnDemand)
     }
 
     /// Gives the device what the record says of a peer.
@@ -121,6 +95,7 @@ impl<S: NodeStorage, C: Crypto> Member<S, C> {
 
     /// A peer is gone. Its sessions are wiped before this returns.
     pub(super) fn remove_peer(&mut self, id: NodeId) {
+        self.newcomers.forget(id);
         if let Some(slot) = self.netmap.slot_of(id) {
             self.drop_slot(slot);
             self.end_contact(id);
@@ -130,10 +105,11 @@ impl<S: NodeStorage, C: Crypto> Member<S, C> {
         }
     }
 
-    fn drop_slot(&mut self, slot: usize) {
+    pub(super) fn drop_slot(&mut self, slot: usize) {
         if let Some(record) = self.netmap.take(slot)
             && let Some(device_peer) = self.device.peer_by_key(record.key())
         {
+            self.departed.note(record.key(), self.device.greatest_timestamp(device_peer));
             // One by one, since the device would look at the prefixes of all peers.
             for address in record.addresses() {
                 self.device.remove_allowed_ip(device_peer, IpPrefix::host(address));
@@ -159,6 +135,7 @@ impl<S: NodeStorage, C: Crypto> Member<S, C> {
 
     /// Empties the device of the netmap's peers.
     pub(super) fn clear_peers(&mut self) {
+        self.newcomers.clear();
         for slot in 0..self.netmap.capacity() {
             self.drop_slot(slot);
         }

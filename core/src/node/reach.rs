@@ -11,7 +11,7 @@ use core::{
 use super::{
     Contact, EndpointList, Member, Node, NodeStorage,
     contact::IDLE_AFTER,
-    outbox::{self, StatusWalk, Subject},
+    outbox::{self, StatusWalk},
 };
 use crate::{
     control::{NodeId, record::PeerStatus},
@@ -43,22 +43,6 @@ impl<S: NodeStorage, C: Crypto> Node<S, C> {
             }
             _ => alone(),
         }
-    }
-
-    /// An inner packet has no peer: where peers come on demand, the one with this address is asked for. True where it
-    /// may come.
-    pub fn need_address(&mut self, address: IpAddr, now: Instant) -> bool {
-        self.need(Subject::Address(address), now)
-    }
-
-    /// A handshake came from a key that is no peer's: where peers come on demand, its owner is asked for. True where it
-    /// may come.
-    pub fn need_key(&mut self, key: NodeKey, now: Instant) -> bool {
-        self.need(Subject::Key(key), now)
-    }
-
-    fn need(&mut self, subject: Subject, now: Instant) -> bool {
-        self.member.is_on_demand() && self.link.is_registered() && self.member.outbox.ask(subject, now)
     }
 
     /// Asks the server for the status of every peer, for a person who wants to see it.
@@ -134,7 +118,13 @@ impl<S: NodeStorage, C: Crypto> Member<S, C> {
     /// Takes note of what happened in the device.
     pub(super) fn device_event(&mut self, event: Event, now: Instant) {
         match event {
-            Event::Established(peer) => self.answered(peer, true, now),
+            Event::Established(peer) => {
+                self.answered(peer, true, now);
+                if let Some(id) = self.id_of(peer) {
+                    self.proven(id, now);
+                }
+            }
+            Event::Impersonated(peer) => self.not_proven(peer, now),
             Event::Roamed(peer) => self.answered(peer, false, now),
             Event::NeedsEndpoint(peer) => {
                 let Some(id) = self.id_of(peer) else { return };

@@ -112,6 +112,11 @@ impl<W: Window, A: Slots<ActivePeer<W>>> ActivePeers<A, W> {
         self.len as usize
     }
 
+    /// How many peers may be active at most.
+    pub(crate) fn limit(&self) -> usize {
+        self.slots.limit()
+    }
+
     pub(crate) fn get(&self, slot: u32) -> Option<&ActivePeer<W>> {
         self.slots.get(slot as usize).filter(|peer| peer.owner != NONE)
     }

@@ -156,6 +156,11 @@ impl<K: Slots<KnownPeer>> KnownPeers<K> {
         self.len as usize
     }
 
+    /// How many peers there may be at most.
+    pub(crate) fn limit(&self) -> usize {
+        self.slots.limit()
+    }
+
     pub(crate) fn get(&self, id: PeerId) -> Option<&KnownPeer> {
         self.at(id.slot).filter(|peer| peer.generation == id.generation)
     }

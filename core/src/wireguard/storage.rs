@@ -20,13 +20,18 @@ pub trait Slots<T> {
     /// How many slots there are now.
     fn capacity(&self) -> usize;
 
+    /// How many slots there may be at most.
+    fn limit(&self) -> usize {
+        self.capacity()
+    }
+
     /// The slot `index`; `None` from the capacity on.
     fn get(&self, index: usize) -> Option<&T>;
 
     /// The slot `index`, to change; `None` from the capacity on.
     fn get_mut(&mut self, index: usize) -> Option<&mut T>;
 
-    /// Adds at least one empty slot. False where the table is as large as it may get, or there is no memory.
+    /// Adds at least one empty slot; whoever does says so by [`limit`](Slots::limit). False where the table is as large as it may get, or there is no memory.
     fn grow(&mut self) -> bool {
         false
     }
@@ -119,6 +124,10 @@ pub struct Table<'a, T>(&'a mut heapless::VecView<T>);
 impl<T: Default> Slots<T> for Table<'_, T> {
     fn capacity(&self) -> usize {
         self.0.len()
+    }
+
+    fn limit(&self) -> usize {
+        self.0.capacity()
     }
 
     fn get(&self, index: usize) -> Option<&T> {

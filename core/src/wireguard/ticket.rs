@@ -381,6 +381,8 @@ pub struct HandshakeTicket {
     pub(crate) peer: Option<PeerId>,
     /// Where the message came from.
     pub(crate) source: Option<SocketAddr>,
+    /// It began with an initiation that came in.
+    pub(crate) reads_initiation: bool,
     /// The static-static secret: the device's copy, or computed on the way for the device to keep.
     pub(crate) static_static: Option<SharedSecret>,
     /// Which try of the peer's this is.

@@ -279,6 +279,7 @@ impl Server {
                             let found = self.nodes.values().find(|entry| {
                                 lookup.address.is_some_and(|address| entry.addresses().contains(&address))
                                     || lookup.node_key.is_some_and(|key| entry.key == key)
+                                    || lookup.name.is_some_and(|name| name == entry.name.as_str())
                             });
                             let id = found.map(|entry| entry.id).filter(|id| *id != own);
                             if let Some(id) = id {

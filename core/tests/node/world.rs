@@ -10,6 +10,7 @@ use rand_core::Rng as _;
 use weft_core::{
     control::{JoinKey, MAX_FRAME, MAX_RECORD, record::Capacity},
     crypto::RustCrypto,
+    keys::NodeKey,
     node::{
         ContactSlot, IdEntry, Identity, MAX_IDENTITY, MAX_RECENT_LEN, Node, NodeConfig, NodeEvent, NodeStorage,
         NodeTables, PeerSlot, Persist,
@@ -63,7 +64,8 @@ pub(crate) fn tables(size: Size) -> NodeTables<TestStorage> {
         }
     }
     match size {
-        Size::Two => node::<2, 2, 16, 3, 8>(),
+        // And one for a newcomer.
+        Size::Two => node::<3, 3, 16, 6, 16>(),
         Size::Sixteen => node::<16, 4, 64, 24, 16>(),
         Size::TenThousand => node::<10_000, 4, 40_000, 15_000, 16>(),
     }
@@ -218,6 +220,11 @@ impl World {
 
     pub(crate) fn node(&self, name: &str) -> &Node<TestStorage> {
         &self.hosts[name].node
+    }
+
+    /// The key of a node that joined.
+    pub(crate) fn key_of(&self, name: &str) -> NodeKey {
+        *self.node(name).netmap().own().unwrap().key()
     }
 
     /// The process dies: only what is on its disk stays.
@@ -383,6 +390,9 @@ impl World {
                     let bytes = datagram.bytes[..transmit.len].to_vec();
                     self.flying.push(Flying { at: now + LATENCY, from: host.address, to: transmit.endpoint, bytes });
                 }
+                Received::Stranger(key) => {
+                    host.node.need_initiator(key, &datagram.bytes, datagram.from, now);
+                }
                 Received::Taken(_) | Received::Drop(_) => {}
             }
             host.node.device_changed(now);
@@ -407,6 +417,10 @@ impl World {
                 }
                 Some(bytes) if !bytes.is_empty() => {
                     host.node.control_receive(&bytes, now, wall, &mut host.rng);
+                    let mut message = [0; 148];
+                    while let Some((len, from)) = host.node.take_stranger(&mut message) {
+                        self.flying.push(Flying { at: now, from, to: host.address, bytes: message[..len].to_vec() });
+                    }
                     busy = true;
                 }
                 Some(_) => {}

@@ -6,6 +6,7 @@ use core::ops::Range;
 use super::{Device, HandshakeBegin, SealRefusal, Work};
 use crate::crypto::Crypto;
 use crate::ip::IpHeader;
+use crate::keys::NodeKey;
 use crate::time::{Instant, UnixTime};
 use crate::wireguard::counters::DropReason;
 use crate::wireguard::peer::PeerId;
@@ -71,6 +72,9 @@ pub enum Received {
     Transmit(Transmit),
     /// Taken; there is nothing to do for it but to poll.
     Taken(PeerId),
+    /// An initiation that claims to be from this key, which is no peer's; dropped and counted. An embedder that finds out
+    /// whose it is adds the peer and gives the same datagram, which was not altered, again.
+    Stranger(NodeKey),
     /// Dropped and counted.
     Drop(DropReason),
 }
@@ -195,7 +199,11 @@ impl<S: Storage> Device<S> {
             HandshakeBegin::CookieKept(peer) => return Received::Taken(peer),
             HandshakeBegin::Drop(reason) => return Received::Drop(reason),
         };
-        let done = self.run::<C>(&mut ticket, now).and_then(|()| {
+        let ran = self.run::<C>(&mut ticket, now);
+        if let (Err(DropReason::UnknownPeer), Some(key)) = (ran, ticket.claimed_initiator()) {
+            return Received::Stranger(key);
+        }
+        let done = ran.and_then(|()| {
             let peer = ticket.peer();
             self.commit_handshake(ticket, now, unix, rng, datagram).map(|transmit| (peer, transmit))
         });

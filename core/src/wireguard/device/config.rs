@@ -22,6 +22,7 @@ use crate::wireguard::rate_limit::RateLimiter;
 use crate::wireguard::session::Role;
 use crate::wireguard::staging::StagedPool;
 use crate::wireguard::storage::{Storage, Tables};
+use crate::wireguard::tai64n::Tai64n;
 use crate::wireguard::timers::Timer;
 
 /// Inner MTU of a device that was told no other: 1,500 less the 80 bytes that WireGuard over IPv6 adds.
@@ -241,6 +242,23 @@ impl<S: Storage> Device<S> {
     /// How many peers are known, and how many of them are active.
     pub const fn peer_counts(&self) -> (usize, usize) {
         (self.known.len(), self.active.len())
+    }
+
+    /// How many peers may be known and active at once.
+    pub fn max_peers(&self) -> usize {
+        self.known.limit().min(self.active.limit())
+    }
+
+    /// The greatest timestamp of an authentic initiation of a peer; zero where there was none.
+    pub fn greatest_timestamp(&self, peer: PeerId) -> Tai64n {
+        self.known.get(peer).map_or(Tai64n::ZERO, |known| known.greatest_timestamp)
+    }
+
+    /// Refuses initiations of a peer up to this timestamp, for an embedder that remembers it of a peer that it removed.
+    /// Never lowers what is refused. False for a stale handle.
+    pub fn set_greatest_timestamp(&mut self, peer: PeerId, timestamp: Tai64n) -> bool {
+        let known = self.known.get_mut(peer);
+        known.map(|known| known.greatest_timestamp = known.greatest_timestamp.max(timestamp)).is_some()
     }
 
     /// What can be seen of a peer. `now` says whether its session can still send.

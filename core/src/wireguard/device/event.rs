@@ -14,6 +14,8 @@ pub enum Event {
     /// A handshake is wanted and no endpoint is known. [`Device::set_endpoint`](super::Device::set_endpoint) lets it
     /// begin; it is given up after 90 s as any other.
     NeedsEndpoint(PeerId),
+    /// An initiation that claims to be this peer's was forged or altered, or was sent before.
+    Impersonated(PeerId),
     /// 90 s of initiations found no answer. New packets to the peer begin anew.
     GaveUp(PeerId),
 }

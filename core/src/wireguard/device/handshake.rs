@@ -117,7 +117,10 @@ impl<S: Storage> Device<S> {
             (Computation::Answered { consume, receiver_index }, Some(peer))
         };
         let source = Some(source);
-        Ok(HandshakeBegin::Ticket(HandshakeTicket { computation, keys, peer, source, static_static: None, attempt: 0 }))
+        let reads_initiation = peer.is_none();
+        let ticket =
+            HandshakeTicket { computation, keys, peer, source, reads_initiation, static_static: None, attempt: 0 };
+        Ok(HandshakeBegin::Ticket(ticket))
     }
 
     fn keep_cookie<C: Crypto>(&mut self, datagram: &[u8], now: Instant) -> Result<HandshakeBegin, DropReason> {
@@ -193,6 +196,7 @@ impl<S: Storage> Device<S> {
             keys,
             peer: Some(peer),
             source: None,
+            reads_initiation: false,
             static_static: active.static_static.as_ref().map(copy),
             attempt: active.attempt,
         })
@@ -212,7 +216,13 @@ impl<S: Storage> Device<S> {
         out: &mut [u8],
     ) -> Result<Option<Transmit>, DropReason> {
         self.wall.set(now, unix);
-        self.try_commit(ticket, now, rng, out).map_err(|reason| self.counters.count(reason))
+        let initiator = ticket.peer.filter(|_| ticket.reads_initiation);
+        let committed = self.try_commit(ticket, now, rng, out).map_err(|reason| self.counters.count(reason));
+        let unproven = matches!(committed, Err(DropReason::NotAuthentic | DropReason::StaleTimestamp));
+        if let Some(initiator) = initiator.filter(|_| unproven) {
+            self.raise(Event::Impersonated(initiator));
+        }
+        committed
     }
 
     fn try_commit(
@@ -222,7 +232,7 @@ impl<S: Storage> Device<S> {
         rng: &mut dyn rand_core::CryptoRng,
         out: &mut [u8],
     ) -> Result<Option<Transmit>, DropReason> {
-        let HandshakeTicket { computation, keys, peer, source, static_static, attempt } = ticket;
+        let HandshakeTicket { computation, keys, peer, source, static_static, attempt, .. } = ticket;
         if let Computation::Failed(reason) = computation {
             return Err(reason);
         }
