@@ -45,6 +45,8 @@ const SAMPLES: usize = 2;
 /// Samples that are asked for at most where there is no seed: the start-up of the health test and then 256 bits at 4 a
 /// sample.
 const MAX_SAMPLES: usize = 72;
+/// A sample that is the same as one of so many before it shows that the source is stuck or goes in circles.
+const REMEMBERED: usize = 4;
 /// The health test takes a source for broken that gives less than an eighth of a bit of entropy a bit; of one that vouches for less
 /// than that it says nothing, and repetition alone is looked for.
 const TESTABLE: u32 = 32;
@@ -182,15 +184,23 @@ impl TryCryptoRng for Random {}
 struct Pool {
     content: Zeroizing<[u8; 32]>,
     health: NoiseHealth,
-    /// Hashes of the last two samples.
-    last: [[u8; 32]; 2],
+    /// Hashes of the last samples.
+    last: [[u8; 8]; REMEMBERED],
+    taken: usize,
     stuck: bool,
     bits: u32,
 }
 
 impl Pool {
     fn new() -> Self {
-        Self { content: Zeroizing::default(), health: NoiseHealth::new(), last: [[0; 32]; 2], stuck: false, bits: 0 }
+        Self {
+            content: Zeroizing::default(),
+            health: NoiseHealth::new(),
+            last: [[0; 8]; REMEMBERED],
+            taken: 0,
+            stuck: false,
+            bits: 0,
+        }
     }
 
     async fn take<E: Entropy>(&mut self, entropy: &mut E) {
@@ -198,9 +208,13 @@ impl Pool {
         let vouched = entropy.sample(&mut noise).await.min(8 * noise.len() as u32);
         *self.content = hash::hash(&[b"weft noise......", self.content.as_slice(), noise.as_slice()]);
         // A source that gives the same again and again is broken, whatever its board believes.
-        let sample = hash::hash(&[noise.as_slice()]);
+        let [a, b, c, d, e, f, g, h, ..] = hash::hash(&[noise.as_slice()]);
+        let sample = [a, b, c, d, e, f, g, h];
         self.stuck |= self.last.contains(&sample);
-        self.last = [self.last[1], sample];
+        self.taken += 1;
+        if let Some(place) = self.last.get_mut(self.taken % REMEMBERED) {
+            *place = sample;
+        }
         for byte in noise.iter() {
             (0..8).for_each(|bit| self.health.take(byte >> bit & 1 != 0));
         }

@@ -43,13 +43,15 @@ pub(super) enum RegionError<E> {
     Driver(E),
     /// What was written does not read back.
     Unreliable,
+    /// The region is only looked at.
+    ReadOnly,
 }
 
 impl<E: NorFlashError> NorFlashError for RegionError<E> {
     fn kind(&self) -> NorFlashErrorKind {
         match self {
             Self::Driver(error) => error.kind(),
-            Self::Unreliable => NorFlashErrorKind::Other,
+            Self::Unreliable | Self::ReadOnly => NorFlashErrorKind::Other,
         }
     }
 }
@@ -63,6 +65,8 @@ pub(super) struct Region<F> {
     /// Where the next slot begins in it, in bytes.
     next: u32,
     formatted: bool,
+    /// Nobody writes outside the journal: before it is known whether there is anything of a node's at all.
+    pub(super) read_only: bool,
     /// Pages of the map that were erased since this was last asked, by their number there.
     erased: u32,
 }
@@ -124,7 +128,7 @@ impl<F: NorFlash> Region<F> {
 
     /// Reads the journal, and does an erase again that was begun. `flash` [can be worked with](Self::is_possible).
     pub(super) async fn open(flash: F) -> Result<(Self, Found), RegionError<F::Error>> {
-        let mut region = Self { flash, page: 0, number: 0, next: 0, formatted: false, erased: 0 };
+        let mut region = Self { flash, page: 0, number: 0, next: 0, formatted: false, read_only: false, erased: 0 };
         let mut best: Option<(u32, Slot)> = None;
         for page in 0..2 {
             let mut bytes = Aligned([0; MAX_WORD]);
@@ -266,6 +270,9 @@ impl<F: NorFlash> NorFlash for Region<F> {
     const ERASE_SIZE: usize = F::ERASE_SIZE;
 
     async fn erase(&mut self, from: u32, to: u32) -> Result<(), Self::Error> {
+        if self.read_only {
+            return Err(RegionError::ReadOnly);
+        }
         for page in from / Self::PAGE..to / Self::PAGE {
             self.erase_page(page).await?;
         }
@@ -273,6 +280,9 @@ impl<F: NorFlash> NorFlash for Region<F> {
     }
 
     async fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<(), Self::Error> {
+        if self.read_only {
+            return Err(RegionError::ReadOnly);
+        }
         self.flash.write(offset, bytes).await.map_err(RegionError::Driver)
     }
 }

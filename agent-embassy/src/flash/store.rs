@@ -197,29 +197,23 @@ impl<F: NorFlash> Store<F> {
         if map_pages(&flash) < MIN_MAP_PAGES || !Region::<F>::is_possible() {
             return Err(OpenError::Geometry);
         }
-        let (region, found) = Region::open(flash).await.map_err(of_region)?;
+        let (mut region, found) = Region::open(flash).await.map_err(of_region)?;
         if let Found::Later(found) = found {
             return Err(OpenError::Later { found });
         }
         let (mut buffer, mut written) = (Buffer([0; BUFFER]), Written::default());
-        let mut map = new_map(region)?;
-        let looked = look_through(&mut map, &mut buffer, &mut written).await;
         let mut report = Report::default();
         if found == Found::Nothing {
             // A journal that was damaged says nothing of the map.
-            report.journal_lost = written.has(Key::IDENTITY.0) || written.has(Key::SEED.0);
+            (region, report.journal_lost) = holds_a_node(region, &mut buffer).await?;
             report.formatted = !report.journal_lost;
             if report.formatted {
-                let (region, _) = map.destroy();
-                map = new_map(format(region).await?)?;
-                written = Written::default();
-            } else {
-                looked?;
+                region = format(region).await?;
             }
-            map.flash().set_formatted().await.map_err(of_region)?;
-        } else {
-            looked?;
+            region.set_formatted().await.map_err(of_region)?;
         }
+        let mut map = new_map(region)?;
+        look_through(&mut map, &mut buffer, &mut written).await?;
         let mut store = Self { map, buffer, written, scrub: Scrub::default(), report };
         store.resume_scrub().await?;
         match import::take_page(&mut store).await? {
@@ -382,6 +376,16 @@ fn new_map<F: NorFlash>(region: Region<F>) -> Result<Map<F>, OpenError> {
     Ok(MapStorage::new(region, config.map_err(|_| OpenError::Geometry)?, cache))
 }
 
+/// Whether the map can be read and has what only a node keeps. Changes nothing.
+async fn holds_a_node<F: NorFlash>(mut region: Region<F>, buffer: &mut Buffer) -> Result<(Region<F>, bool), OpenError> {
+    region.read_only = true;
+    let (mut map, mut found) = (new_map(region)?, Written::default());
+    let looked = look_through(&mut map, buffer, &mut found).await;
+    (region, _) = map.destroy();
+    region.read_only = false;
+    Ok((region, looked.is_ok() && (found.has(Key::IDENTITY.0) || found.has(Key::SEED.0))))
+}
+
 /// Erases what is not blank of the map's pages.
 async fn format<F: NorFlash>(mut region: Region<F>) -> Result<Region<F>, FlashError> {
     let page = F::ERASE_SIZE as u32;
@@ -431,7 +435,7 @@ async fn look_through<F: NorFlash>(
 pub(super) fn of_region<E>(error: RegionError<E>) -> FlashError {
     match error {
         RegionError::Driver(_) => FlashError::Driver,
-        RegionError::Unreliable => FlashError::Unreliable,
+        RegionError::Unreliable | RegionError::ReadOnly => FlashError::Unreliable,
     }
 }
 
