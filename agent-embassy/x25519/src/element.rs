@@ -1,7 +1,7 @@
 //! Elements of the field of integers modulo p = 2^255 - 19.
 //!
 //! An element is 20 signed limbs of 13 bits: limb `i` counts 2^(13 i), and 2^260 is 608 modulo p. Limbs are
-//! *tight* where a product or [`Element::from_bytes`] made them, at most [`TIGHT`] in magnitude, and *loose*, at
+//! *tight* where a product or [`Element::set_bytes`] made them, at most [`TIGHT`] in magnitude, and *loose*, at
 //! most [`LOOSE`], after one addition or subtraction of tight elements, which therefore carry nothing. Products
 //! take loose operands; sums take tight ones. Debug builds check it.
 
@@ -29,7 +29,7 @@ pub(crate) const LIMB_MASK: i32 = (1 << LIMB_BITS) - 1;
 pub(crate) type Half = [i32; 10];
 
 /// An element of the field, in one of its many representations.
-#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+#[derive(Zeroize, ZeroizeOnDrop)]
 pub(crate) struct Element {
     /// Limbs 0 to 9.
     pub(crate) low: Half,
@@ -50,14 +50,14 @@ impl Element {
 
     pub(crate) const ONE: Self = Self { low: [1, 0, 0, 0, 0, 0, 0, 0, 0, 0], high: [0; 10] };
 
-    /// The element that RFC 7748 encodes so: the highest bit does not count, and values from p on are taken modulo p.
-    pub(crate) fn from_bytes(bytes: &[u8; 32]) -> Self {
+    /// Becomes the element that RFC 7748 encodes so: the highest bit does not count, and values from p on are taken
+    /// modulo p. Tight.
+    pub(crate) fn set_bytes(&mut self, bytes: &[u8; 32]) {
         let mut bytes = *bytes;
         bytes[31] &= 0x7f;
         let mut bytes = bytes.into_iter();
-        let mut element = Self::ZERO;
         let (mut bits, mut held, mut carry) = (0u32, 0, 0);
-        for limb in element.limbs_mut() {
+        for limb in self.limbs_mut() {
             while held < LIMB_BITS {
                 bits |= u32::from(bytes.next().unwrap_or(0)) << held;
                 held += 8;
@@ -68,27 +68,25 @@ impl Element {
             bits >>= LIMB_BITS;
             held -= LIMB_BITS;
         }
-        element
     }
 
-    /// The one encoding that is less than p. The element may be loose.
-    pub(crate) fn to_bytes(&self) -> [u8; 32] {
-        let mut element = self.clone();
+    /// The one encoding that is less than p. The element may be loose; its limbs become the encoding's, and
+    /// `temporary` is overwritten.
+    pub(crate) fn encode(&mut self, temporary: &mut Self) -> [u8; 32] {
         // The limbs below the highest are worth less than 2^249 in magnitude, so that after the first pass the value
         // is between -2^249 and 2^255 + 2^249, and after the second, which adds p or takes it away where the
         // value is outside, between 0 and 2^255 - 1.
         for _ in 0..2 {
-            let multiple = element.high[9] >> TOP_BITS;
-            element.subtract_multiple_of_p(multiple);
+            self.subtract_multiple_of_p(self.high[9] >> TOP_BITS);
         }
         // The value is p or more exactly where 19 more reach 2^255.
-        let mut probe = element.clone();
-        probe.low[0] += 19;
-        probe.carry_up();
-        element.subtract_multiple_of_p(probe.high[9] >> TOP_BITS);
+        temporary.copy_from(self);
+        temporary.low[0] += 19;
+        temporary.carry_up();
+        self.subtract_multiple_of_p(temporary.high[9] >> TOP_BITS);
 
         let mut out = [0; 32];
-        let mut limbs = element.limbs_mut();
+        let mut limbs = self.limbs_mut();
         let (mut bits, mut held) = (0u32, 0);
         for byte in &mut out {
             if held < 8 {
@@ -118,6 +116,12 @@ impl Element {
             carry = value >> LIMB_BITS;
         }
         self.high[9] += carry;
+    }
+
+    /// Becomes equal to `other`.
+    pub(crate) fn copy_from(&mut self, other: &Self) {
+        self.low = other.low;
+        self.high = other.high;
     }
 
     fn limbs_mut(&mut self) -> impl Iterator<Item = &mut i32> {

@@ -7,9 +7,12 @@ use crate::{
     product::Scratch,
 };
 
+/// The u of the curve's base point.
+const GENERATOR: i32 = 9;
+
 /// The point that a scalar is multiplied with.
 pub(crate) enum Base<'a> {
-    /// The base point of the curve, u = 9, which saves a multiplication a bit.
+    /// The base point of the curve, which saves a multiplication a bit.
     Generator,
     /// Another point, by its encoded u.
     Point(&'a [u8; 32]),
@@ -22,7 +25,8 @@ pub(crate) fn multiply(scalar: &[u8; 32], base: Base<'_>) -> [u8; 32] {
     let [lowest, .., highest] = &mut *scalar;
     *lowest &= 248;
     *highest = (*highest & 127) | 64;
-    let mut ladder = Ladder::new(base);
+    let mut ladder = Ladder::NEW;
+    ladder.set_base(base);
     let mut swapped = 0;
     // From bit 254 down: clamping has cleared bit 255.
     for bit in scalar.iter().rev().flat_map(|byte| (0..8).rev().map(move |bit| u32::from(byte >> bit) & 1)).skip(1) {
@@ -37,8 +41,10 @@ pub(crate) fn multiply(scalar: &[u8; 32], base: Base<'_>) -> [u8; 32] {
 /// Two projective points whose difference is the base: the multiple so far, and that plus the base.
 #[derive(Zeroize, ZeroizeOnDrop)]
 struct Ladder {
-    /// The base's u, or `None` for the generator.
-    base: Option<Element>,
+    /// Whether the base is the generator, whose u is small.
+    #[zeroize(skip)]
+    generator: bool,
+    base: Element,
     x2: Element,
     z2: Element,
     x3: Element,
@@ -49,25 +55,28 @@ struct Ladder {
 }
 
 impl Ladder {
-    fn new(base: Base<'_>) -> Self {
-        let mut ladder = Self {
-            base: None,
-            x2: Element::ONE,
-            z2: Element::ZERO,
-            x3: Element::ZERO,
-            z3: Element::ONE,
-            a: Element::ZERO,
-            b: Element::ZERO,
-            scratch: Scratch::new(),
-        };
+    /// Both points at infinity. A constant, so that it is made where it stays: a copy would take a kilobyte of stack.
+    const NEW: Self = Self {
+        generator: false,
+        base: Element::ZERO,
+        x2: Element::ONE,
+        z2: Element::ZERO,
+        x3: Element::ZERO,
+        z3: Element::ONE,
+        a: Element::ZERO,
+        b: Element::ZERO,
+        scratch: Scratch::NEW,
+    };
+
+    fn set_base(&mut self, base: Base<'_>) {
         match base {
-            Base::Generator => ladder.x3.low[0] = 9,
-            Base::Point(u) => {
-                ladder.x3 = Element::from_bytes(u);
-                ladder.base = Some(ladder.x3.clone());
+            Base::Generator => {
+                self.generator = true;
+                self.base.low[0] = GENERATOR;
             }
+            Base::Point(u) => self.base.set_bytes(u),
         }
-        ladder
+        self.x3.copy_from(&self.base);
     }
 
     fn swap(&mut self, choice: u32) {
@@ -77,7 +86,7 @@ impl Ladder {
 
     /// Doubles the first point and adds it to the second. The names in the comments are those of the RFC.
     fn step(&mut self) {
-        let Self { base, x2, z2, x3, z3, a, b, scratch } = self;
+        let Self { generator, base, x2, z2, x3, z3, a, b, scratch } = self;
         a.set_sum(x2, z2); // A
         b.set_difference(x2, z2); // B
         x2.set_sum(x3, z3); // C
@@ -90,9 +99,11 @@ impl Ladder {
         b.set_difference(x3, z3);
         scratch.square(a).reduce(x3); // x_3 = (DA + CB)^2
         scratch.square(b).reduce(b);
-        match base {
-            Some(base) => scratch.multiply(b, base).reduce(z3), // z_3 = x_1 * (DA - CB)^2
-            None => z3.set_multiple_and_sum(b, 9, &Element::ZERO),
+        // z_3 = x_1 * (DA - CB)^2
+        if *generator {
+            z3.set_multiple_and_sum(b, GENERATOR, &Element::ZERO);
+        } else {
+            scratch.multiply(b, base).reduce(z3);
         }
         a.set_difference(x2, z2); // E
         // AA + a24 * E = BB + (a24 + 1) * E, and AA is needed no more after the next line.
@@ -106,6 +117,6 @@ impl Ladder {
         let Self { x2, z2, x3, z3, a, b, scratch, .. } = self;
         z2.invert(scratch, [x3, z3, a, b]);
         scratch.multiply(x2, z2).reduce(x2);
-        x2.to_bytes()
+        x2.encode(a)
     }
 }
