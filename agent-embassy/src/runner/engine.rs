@@ -18,14 +18,14 @@ use weft_core::{
     node::{ControlState, NodeEvent, NodeStorage, Persist, SelfRecord},
     time::Instant,
     wireguard::{
-        Device, HandshakeBegin, HandshakeTicket, Incoming, Outgoing, PeerId, SealOutcome, SendOutcome, TicketProgress,
-        Transmit, TransmitKind, Verdict, Work,
+        Device, DropReason, HandshakeBegin, HandshakeTicket, Incoming, Outgoing, PeerId, SealOutcome, SendOutcome,
+        TicketProgress, Transmit, TransmitKind, Verdict, Work,
     },
 };
 
 use super::{
     datagrams::{Datagrams, v4},
-    inbox::Inbox,
+    inbox::{Inbox, Message},
     wants::Wants,
 };
 use crate::{
@@ -63,6 +63,8 @@ pub(super) struct Engine<'a> {
     inbox: Inbox,
     /// The handshake message that is being computed.
     ticket: Option<HandshakeTicket>,
+    /// The message that the ticket reads, until its sender is known to be a peer.
+    reading: Option<Message>,
     /// The oldest outbound packet is sealed: where it goes, and its length.
     sealed: Option<(SocketAddr, usize)>,
     /// Packets that waited for this peer's session go out.
@@ -91,6 +93,7 @@ impl<'a> Engine<'a> {
             port,
             inbox: Inbox::default(),
             ticket: None,
+            reading: None,
             sealed: None,
             flushing: None,
             outer_address: None,
@@ -322,12 +325,18 @@ impl<'a> Engine<'a> {
         if mesh.node.poll_timeout().is_some_and(|due| due <= now) {
             mesh.node.handle_timeout(now, WALL, &mut mesh.rng);
         }
+        let mut stranger = [0; HANDSHAKE_LEN];
+        if !self.inbox.is_full()
+            && let Some((len, source)) = mesh.node.take_stranger(&mut stranger)
+        {
+            self.inbox.push(stranger.get(..len).unwrap_or_default(), source);
+        }
         if let Some(mut message) = self.inbox.pop() {
             let unix = mesh.node.time(now, WALL);
             let (device, source) = (mesh.node.device_mut(), message.source);
             let begun = device.begin_handshake_receive::<ChipCrypto>(message.bytes(), source, now, unix, &mut mesh.rng);
             match begun {
-                HandshakeBegin::Ticket(ticket) => self.ticket = Some(ticket),
+                HandshakeBegin::Ticket(ticket) => (self.ticket, self.reading) = (Some(ticket), Some(message)),
                 HandshakeBegin::Reply(len) => {
                     let reply = message.bytes().get(..len).unwrap_or_default();
                     let _ = self.datagrams.poll_send(reply, source, cx);
@@ -374,9 +383,12 @@ impl<'a> Engine<'a> {
         match ticket.step::<ChipCrypto>() {
             TicketProgress::Again => self.ticket = Some(ticket),
             TicketProgress::Identify(key) => match mesh.node.device_mut().identify_initiator(&mut ticket, now) {
-                Ok(_) => self.ticket = Some(ticket),
-                Err(_) => {
-                    mesh.node.need_key(key, now);
+                Ok(_) => (self.ticket, self.reading) = (Some(ticket), None),
+                Err(reason) => {
+                    if let (DropReason::UnknownPeer, Some(mut message)) = (reason, self.reading.take()) {
+                        let source = message.source;
+                        mesh.node.need_initiator(key, message.bytes(), source, now);
+                    }
                     self.count(|counters| counters.dropped += 1);
                 }
             },

@@ -85,7 +85,7 @@ impl Peer {
         match self.node.device_mut().receive::<RustCrypto>(datagram, source, now, time, &mut self.rng) {
             Received::Packet { range, .. } => self.inbox.push(datagram[range].to_vec()),
             Received::Transmit(transmit) => self.out.push((datagram[..transmit.len].to_vec(), transmit.endpoint)),
-            Received::Taken(_) | Received::Drop(_) => {}
+            Received::Taken(_) | Received::Stranger(_) | Received::Drop(_) => {}
         }
         self.node.device_changed(now);
     }
