@@ -34,6 +34,7 @@
 #[cfg(test)]
 extern crate std;
 
+mod apart;
 mod board;
 mod clock;
 mod crypto;

@@ -1,7 +1,8 @@
 //! Datagrams, inner packets, handshakes and deadlines: everything of the task that never waits.
 //!
 //! A turn does a bounded amount of each kind of work and at most one Diffie-Hellman, and asks for another turn where
-//! there is more, so that the executor has its turn in between.
+//! there is more, so that the executor has its turn in between. The kinds of work are calls of their own, so that the
+//! stack is as deep as the greatest needs, not as all together.
 
 use core::{
     cell::RefCell,
@@ -105,6 +106,7 @@ impl<'a> Engine<'a> {
     }
 
     /// One turn. Never ready.
+    #[inline(never)]
     pub(super) fn turn(&mut self, cx: &mut Context<'_>) -> Poll<Infallible> {
         self.shared.task_waker.borrow_mut().register(cx.waker());
         let now = clock::now();
@@ -124,6 +126,7 @@ impl<'a> Engine<'a> {
     }
 
     /// When core has something to do.
+    #[inline(never)]
     fn deadline(&self, now: Instant) -> Option<Instant> {
         let mesh = self.mesh.borrow();
         // What waits for a free buffer goes on when there is one, not by time.
@@ -134,6 +137,7 @@ impl<'a> Engine<'a> {
     }
 
     /// Follows the outer network: its link, and the address under which peers find this node.
+    #[inline(never)]
     fn look_at_outer(&mut self, now: Instant) {
         if now < self.look_at {
             return;
@@ -164,6 +168,7 @@ impl<'a> Engine<'a> {
     }
 
     /// From the outer network to the inner one. True where there may be more.
+    #[inline(never)]
     fn receive(&mut self, now: Instant, cx: &mut Context<'_>) -> bool {
         for _ in 0..BATCH {
             let mut inbound = self.shared.inbound.borrow_mut();
@@ -194,6 +199,7 @@ impl<'a> Engine<'a> {
     }
 
     /// Opens a data message in place. Where in it the inner packet is.
+    #[inline(never)]
     fn open(&self, receiver: u32, datagram: &mut [u8], source: SocketAddr, now: Instant) -> Option<(usize, usize)> {
         let mesh = &mut *self.mesh.borrow_mut();
         let unix = mesh.node.time(now, WALL);
@@ -220,6 +226,7 @@ impl<'a> Engine<'a> {
     }
 
     /// Puts a handshake message aside until there is time for it.
+    #[inline(never)]
     fn take_message(&mut self, datagram: &[u8], source: SocketAddr, now: Instant) {
         let mut mesh = self.mesh.borrow_mut();
         let device = mesh.node.device_mut();
@@ -235,6 +242,7 @@ impl<'a> Engine<'a> {
     }
 
     /// From the inner network to the outer one. True where there may be more.
+    #[inline(never)]
     fn send(&mut self, now: Instant, cx: &mut Context<'_>) -> bool {
         self.flush(now);
         for _ in 0..BATCH {
@@ -269,6 +277,7 @@ impl<'a> Engine<'a> {
     }
 
     /// Routes and seals an inner packet in place: where it goes, and the length of its datagram.
+    #[inline(never)]
     fn seal(&self, buffer: &mut [u8; DATAGRAM_LEN], len: usize, now: Instant) -> Option<(SocketAddr, usize)> {
         let mesh = &mut *self.mesh.borrow_mut();
         let unix = mesh.node.time(now, WALL);
@@ -295,6 +304,7 @@ impl<'a> Engine<'a> {
     }
 
     /// Puts packets that waited for a session behind those of the inner stack, as far as there is room.
+    #[inline(never)]
     fn flush(&mut self, now: Instant) {
         let Some(peer) = self.flushing else { return };
         let mut mesh = self.mesh.borrow_mut();
@@ -312,14 +322,15 @@ impl<'a> Engine<'a> {
     }
 
     /// What takes long or is due: at most one Diffie-Hellman. True where there may be more.
+    #[inline(never)]
     fn compute(&mut self, now: Instant, cx: &mut Context<'_>) -> bool {
         let mesh = &mut *self.mesh.borrow_mut();
         if mesh.node.needs_step() {
             mesh.node.step(now, &mut mesh.rng);
             return true;
         }
-        if let Some(ticket) = self.ticket.take() {
-            self.step(mesh, ticket, now, cx);
+        if self.ticket.is_some() {
+            self.step(mesh, now, cx);
             return true;
         }
         if mesh.node.poll_timeout().is_some_and(|due| due <= now) {
@@ -352,6 +363,7 @@ impl<'a> Engine<'a> {
     }
 
     /// The device's next work. False where there is none.
+    #[inline(never)]
     fn do_due(&mut self, mesh: &mut Mesh, now: Instant, cx: &mut Context<'_>) -> bool {
         let unix = mesh.node.time(now, WALL);
         let work = mesh.node.device_mut().poll(now, unix, &mut mesh.rng);
@@ -366,6 +378,7 @@ impl<'a> Engine<'a> {
         is_work
     }
 
+    #[inline(never)]
     fn send_keepalive(&mut self, mesh: &mut Mesh, peer: PeerId, now: Instant, cx: &mut Context<'_>) {
         let device = mesh.node.device_mut();
         let Ok(mut ticket) = device.begin_seal(peer, 1, now) else { return };
@@ -378,13 +391,16 @@ impl<'a> Engine<'a> {
         device.commit_seal(ticket, SealOutcome::all_sent(&packets), now);
     }
 
-    /// Computes on at a handshake message, and sends what comes of it.
-    fn step(&mut self, mesh: &mut Mesh, mut ticket: HandshakeTicket, now: Instant, cx: &mut Context<'_>) {
+    /// Computes on at the handshake message, and sends what comes of it.
+    #[inline(never)]
+    fn step(&mut self, mesh: &mut Mesh, now: Instant, cx: &mut Context<'_>) {
+        let Some(ticket) = &mut self.ticket else { return };
         match ticket.step::<ChipCrypto>() {
-            TicketProgress::Again => self.ticket = Some(ticket),
-            TicketProgress::Identify(key) => match mesh.node.device_mut().identify_initiator(&mut ticket, now) {
-                Ok(_) => (self.ticket, self.reading) = (Some(ticket), None),
+            TicketProgress::Again => {}
+            TicketProgress::Identify(key) => match mesh.node.device_mut().identify_initiator(ticket, now) {
+                Ok(_) => self.reading = None,
                 Err(reason) => {
+                    self.ticket = None;
                     if let (DropReason::UnknownPeer, Some(mut message)) = (reason, self.reading.take()) {
                         let source = message.source;
                         mesh.node.need_initiator(key, message.bytes(), source, now);
@@ -392,10 +408,15 @@ impl<'a> Engine<'a> {
                     self.count(|counters| counters.dropped += 1);
                 }
             },
-            TicketProgress::Done => self.finish(mesh, ticket, now, cx),
+            TicketProgress::Done => {
+                if let Some(ticket) = self.ticket.take() {
+                    self.finish(mesh, ticket, now, cx);
+                }
+            }
         }
     }
 
+    #[inline(never)]
     fn finish(&mut self, mesh: &mut Mesh, ticket: HandshakeTicket, now: Instant, cx: &mut Context<'_>) {
         let unix = mesh.node.time(now, WALL);
         let mut message = [0; HANDSHAKE_LEN];
@@ -433,6 +454,7 @@ impl<'a> Engine<'a> {
     }
 
     /// Does what the node's events ask for, and tells the firmware.
+    #[inline(never)]
     fn collect_events(&mut self, now: Instant) {
         let mesh = &mut *self.mesh.borrow_mut();
         while let Some(event) = mesh.node.poll_event() {
@@ -449,6 +471,7 @@ impl<'a> Engine<'a> {
         board.set_peers(mesh.node.netmap().len(), active);
     }
 
+    #[inline(never)]
     fn node_event(&mut self, mesh: &mut Mesh, event: NodeEvent, _now: Instant) {
         let board = &self.shared.board;
         match event {
@@ -485,6 +508,7 @@ impl<'a> Engine<'a> {
         }
     }
 
+    #[inline(never)]
     fn log_error(&self, mesh: &Mesh) {
         if let Some((code, sentence)) = mesh.node.last_error() {
             let number = code.map_or(0, ErrorCode::number);

@@ -18,7 +18,7 @@ mod keeper;
 mod start;
 mod wants;
 
-use core::future::poll_fn;
+use core::{future::poll_fn, pin::pin};
 
 use embassy_futures::join::join4;
 use embassy_net::{Stack, udp::PacketMetadata};
@@ -30,6 +30,7 @@ use zeroize::Zeroizing;
 use self::{control::Control, datagrams::Datagrams, engine::Engine, keeper::Keeper, wants::Wants};
 use crate::{
     Config,
+    apart::apart,
     event::Problem,
     flash::Store,
     fmt::warning,
@@ -67,15 +68,19 @@ impl<F: NorFlash, E: Entropy> Runner<'_, F, E> {
     pub async fn run(self, inner: Stack<'_>) -> ! {
         let Self { shared, peers, tables, sockets, config, outer, mut flash, mut entropy } = self;
         let mut store = loop {
-            match Store::open(&mut flash).await {
+            // Pinned in a statement of its own: its room is free again when it is done.
+            let opened = apart(pin!(Store::open(&mut flash))).await;
+            match opened {
                 Ok(store) => break store,
                 Err(error) => start::no_flash(error, shared).await,
             }
         };
         start::log_report(store.report());
-        let random = start::randomness(&mut store, &mut entropy, shared).await;
+        let random = apart(pin!(start::randomness(&mut store, &mut entropy, shared))).await;
         let mesh = start::node(shared, tables, peers, random);
-        while let Err(error) = start::restore(&mut store, mesh, &config).await {
+        loop {
+            let restored = apart(pin!(start::restore(&mut store, mesh, &config))).await;
+            let Err(error) = restored else { break };
             // A node that began anew would lose its place in the mesh.
             warning!("what flash keeps of the node cannot be read: {}", error);
             shared.board.set_problem(Some(Problem::Flash));
@@ -101,6 +106,7 @@ impl<F: NorFlash, E: Entropy> Runner<'_, F, E> {
         };
         // The engine first: it takes in what woke the task.
         let engine = poll_fn(|cx| engine.turn(cx));
-        match join4(engine, control.run(&mut sockets.tcp), keeper.run(), reseed).await.0 {}
+        let (control, keeper) = (pin!(control.run(&mut sockets.tcp)), pin!(keeper.run()));
+        match join4(engine, apart(control), apart(keeper), apart(pin!(reseed))).await.0 {}
     }
 }

@@ -38,6 +38,7 @@ pub(super) async fn no_flash(error: OpenError, shared: &Shared) {
 }
 
 /// Says what opening the region found and did.
+#[inline(never)]
 pub(super) fn log_report(report: Report) {
     if report.formatted {
         info!("the flash region is new and was formatted");
@@ -73,6 +74,7 @@ pub(super) async fn randomness<F: NorFlash, E: Entropy>(
 }
 
 /// Makes core's node where it stays.
+#[inline(never)]
 pub(super) fn node(
     shared: &'static Shared,
     tables: NodeTables<ChipStorage>,
@@ -138,6 +140,7 @@ fn build_key(config: &Config<'_>, mesh: &Mesh) -> Option<JoinKey> {
 }
 
 /// What keeps the node from joining.
+#[inline(never)]
 pub(super) fn problem(config: &Config<'_>, mesh: &Mesh) -> Option<Problem> {
     match (mesh.node.identity(), config.join_key) {
         (Some(_), _) => None,
