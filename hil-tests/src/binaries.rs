@@ -24,10 +24,7 @@ pub fn weft_control() -> Result<PathBuf> {
 /// The firmware image of a board, an ELF file: in `$WEFT_FIRMWARE_DIR`, else in `firmware/` beside the folder of the
 /// binaries. `cargo xtask test` builds it.
 pub fn firmware(board: &str, target: &str) -> Result<PathBuf> {
-    let folder = match std::env::var_os(FIRMWARE_DIR) {
-        Some(folder) => PathBuf::from(folder),
-        None => directory()?.with_file_name("firmware"),
-    };
+    let folder = firmware_folder()?;
     let path = folder.join(target).join("release").join(board);
     if !path.is_file() {
         bail!(
@@ -38,6 +35,14 @@ pub fn firmware(board: &str, target: &str) -> Result<PathBuf> {
         );
     }
     Ok(path)
+}
+
+/// Cargo's target folder of the firmware under test.
+pub fn firmware_folder() -> Result<PathBuf> {
+    match std::env::var_os(FIRMWARE_DIR) {
+        Some(folder) => Ok(PathBuf::from(folder)),
+        None => Ok(directory()?.with_file_name("firmware")),
+    }
 }
 
 fn find(name: &str, package: &str) -> Result<PathBuf> {

@@ -30,6 +30,10 @@ use crate::{
 pub const FLASH_LEN: usize = 64 << 10;
 /// Bytes of a flash page; the first one is the provisioning page.
 pub const PAGE_LEN: usize = 4 << 10;
+/// The port on which the node `laptop` gets the readings of a provisioned board.
+pub const READINGS_PORT: u16 = 9_000;
+/// The firmware's own setting that says where readings go.
+const PUSH_TO: u8 = 0;
 /// The number of the first board in its subnet.
 const FIRST_NUMBER: u8 = 11;
 /// The exit code of a board whose power was cut by its argument `cut=`.
@@ -79,6 +83,11 @@ impl Bench {
         Ok(Self { switch, segment, folder, boards: 0 })
     }
 
+    /// The address of the next board in this subnet.
+    pub fn ipv4(&self) -> Ipv4Addr {
+        self.segment.ipv4(FIRST_NUMBER + self.boards)
+    }
+
     /// Serves DHCP in this subnet.
     pub fn serve_dhcp(&self, router: &Netns) -> Result<DhcpServer> {
         DhcpServer::start(router, &self.segment)
@@ -107,11 +116,14 @@ impl Bench {
         Ok(board)
     }
 
-    /// Adds a board with a join key, a name and a seed of its own in its provisioning page.
+    /// Adds a board with a join key, a name and a seed of its own in its provisioning page. Its readings go to
+    /// [`READINGS_PORT`] of `laptop`.
     pub fn provisioned<M: Machine>(&mut self, name: &str, join_key: &str) -> Result<Board<M>> {
         let board = self.board(name)?;
         let seed = random_seed()?;
-        board.provision(&[Field::JoinKey(join_key), Field::Seed(&seed), Field::Hostname(name)])?;
+        let push_to = format!("laptop:{READINGS_PORT}");
+        let push_to = Field::App(PUSH_TO, push_to.as_bytes());
+        board.provision(&[Field::JoinKey(join_key), Field::Seed(&seed), Field::Hostname(name), push_to])?;
         Ok(board)
     }
 }

@@ -85,7 +85,7 @@ impl Switch {
     pub fn new(name: &str) -> Self {
         let fabric = Arc::new(Fabric { name: name.into(), state: Mutex::default(), stopping: AtomicBool::default() });
         let shown = fabric.clone();
-        evidence::register(move || shown.save().map_or_else(|error| format!("--- {error:#}\n"), |text| text));
+        evidence::register(move || shown.save().unwrap_or_else(|error| format!("--- {error:#}\n")));
         Self { fabric, threads: Mutex::default() }
     }
 

@@ -10,12 +10,14 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 
-use crate::netns::Netns;
+use crate::{netns::Netns, wait};
 
 /// The TCP port that sends back what it gets (RFC 862).
 pub const ECHO_PORT: u16 = 7;
 /// The TCP port that takes an order, one line a connection, and answers with one line.
 const ORDER_PORT: u16 = 9;
+/// How long a connection may take to be opened.
+const OPEN_LIMIT: Duration = Duration::from_secs(20);
 /// How long the answer to an order may take: a transfer of a megabyte between two boards is the longest.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -61,8 +63,10 @@ impl<'a> Orders<'a> {
     /// Gives an order and returns the words behind `ok`.
     fn give(self, order: &str) -> Result<Vec<String>> {
         let address = SocketAddr::from((self.board, ORDER_PORT));
-        let stream = self.from.enter(move || TcpStream::connect_timeout(&address, PATIENCE))?;
-        let mut stream = stream.with_context(|| format!("the board takes no orders at {address}"))?;
+        // The board refuses an order while it still closes the connection of the one before.
+        let mut stream = wait::for_ok(&format!("the board to take orders at {address}"), OPEN_LIMIT, || {
+            Ok(self.from.enter(move || TcpStream::connect_timeout(&address, OPEN_LIMIT))??)
+        })?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.write_all(format!("{order}\n").as_bytes())?;
         let mut answer = String::new();

@@ -1,8 +1,9 @@
-//! `cargo xtask demo`: a mesh of three machines on this one, from the first command to the proof.
+//! `cargo xtask demo`: a mesh of three machines and a microcontroller on this one, from the first command to the proof.
 
 use std::{
     fmt::Write as _,
     io::{IsTerminal, Write as _},
+    net::{Ipv4Addr, UdpSocket},
     path::Path,
     process::{Command, ExitCode},
     time::Duration,
@@ -11,15 +12,17 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use weft_hil::{
     binaries,
+    board::{Bench, Board, READINGS_PORT},
     capture::Capture,
     file_server,
+    machine::{Machine as _, Mps2},
     mesh::{Mesh, Node},
     process::output,
     wait,
 };
 
 use crate::{
-    sandbox, setup,
+    firmware, sandbox, setup,
     workspace::{cargo, heading, run as step},
 };
 
@@ -47,16 +50,24 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     }
     setup::c_compiler()?;
     setup::required_tools(&[setup::NAMESPACES, setup::DEMO].concat())?;
+    setup::chip_targets()?;
     heading("Building weft and weft-control");
     step(&mut cargo("build --package weft-agent --package weft-control"))?;
+    heading("Building the firmware of the sensor");
+    firmware::image(Mps2::BOARD)?;
     sandbox::reexec(["demo"].into_iter().chain(options.shell.then_some("--shell")))
 }
 
 fn show(options: &Options) -> Result<()> {
     sandbox::prepare()?;
-    heading("Four machines and a router");
-    tell("Each machine is a network namespace of this computer, in a subnet of its own. Only the router joins them:");
+    heading("Four machines, a microcontroller and a router");
+    tell(
+        "Each machine is a network namespace of this computer, in a subnet of its own. The microcontroller is emulated by",
+    );
+    tell("QEMU, and its Ethernet cable ends in a subnet too. Only the router joins them:");
     let mut mesh = Mesh::start()?;
+    let folder = mesh.folder().to_path_buf();
+    let mut bench = Bench::new(&mut mesh.lab, &folder)?;
     let machines = [mesh.machine("laptop")?, mesh.machine("nas")?, mesh.machine("pi")?];
     let [laptop, nas, pi] = &machines;
     let name = |host: &str, address: &dyn std::fmt::Display| println!("    {host:<9} {address}");
@@ -65,6 +76,7 @@ fn show(options: &Options) -> Result<()> {
     for node in [laptop, nas, pi] {
         name(node.name(), &node.host.ipv4());
     }
+    name("sensor", &bench.ipv4());
 
     heading("The control server");
     tell("It hands out addresses and introduces the nodes to each other; their traffic does not pass through it.");
@@ -88,14 +100,20 @@ fn show(options: &Options) -> Result<()> {
         weft(node, &["ip"])?;
     }
 
+    let readings = laptop.host.enter(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, READINGS_PORT)))??;
+    let mut sensor = join_sensor(&mesh, &mut bench)?;
+    let sensor_ip = sensor.wait_for("joined as", LIMIT)?.address()?;
+
     heading("The mesh, as laptop sees it");
-    tell("Nobody has talked to anybody yet; the first packet makes the tunnel.");
+    tell("The first packet to a node makes the tunnel to it.");
     let (laptop_ip, nas_ip) = (laptop.mesh_ipv4()?, nas.mesh_ipv4()?);
-    for name in ["nas", "pi"] {
+    for name in ["nas", "pi", "sensor"] {
         wait::until(&format!("laptop to know {name}"), LIMIT, || laptop.peer(name).is_ok_and(|peer| peer.is_some()))?;
     }
     weft(laptop, &["status"])?;
     weft(laptop, &["ping", "-c", "3", "nas"])?;
+    weft(laptop, &["ping", "-c", "3", "sensor"])?;
+    show_sensor(laptop, sensor_ip, &readings)?;
 
     heading("A file across the mesh");
     tell(
@@ -143,14 +161,58 @@ fn show(options: &Options) -> Result<()> {
 
     if options.shell {
         heading("A shell on laptop");
-        tell(&format!("You are on laptop ({laptop_ip}). Try:  weft status   weft ping pi   curl {url} | head -3"));
+        tell(&format!(
+            "You are on laptop ({laptop_ip}). Try:  weft status   weft ping sensor   curl http://{sensor_ip}/   curl {url} | head -3"
+        ));
         tell("`exit` takes everything down.");
         shell(laptop)?;
     }
     heading("Cleaning up");
+    drop(sensor);
+    drop(bench);
     drop(machines);
     drop(mesh);
     tell("Daemons, interfaces and namespaces are gone, and this computer's own network was never touched.");
+    Ok(())
+}
+
+/// Gives a board a join key, starts it, and shows what it logs until it has joined.
+fn join_sensor(mesh: &Mesh, bench: &mut Bench) -> Result<Board<Mps2>> {
+    heading("A sensor joins");
+    tell(
+        "The sensor is firmware without an operating system and without a heap, built for the instructions and the 264 KB",
+    );
+    tell(
+        "of RAM of an RP2040. What a person writes into its flash: a join key, a random seed, a name, and who gets its",
+    );
+    tell(&format!(
+        "readings: laptop, at UDP port {READINGS_PORT}. Then it is switched on. Its log, with the time on its own clock:"
+    ));
+    let mut sensor = bench.provisioned::<Mps2>("sensor", &mesh.join_key(&[])?)?;
+    sensor.start()?;
+    sensor.wait_for("pushing readings", LIMIT)?;
+    println!();
+    for line in sensor.lines("")? {
+        println!("{}", indent(&line.text));
+    }
+    Ok(sensor)
+}
+
+/// Fetches the sensor's page from laptop, and waits there for a reading.
+fn show_sensor(laptop: &Node, sensor: Ipv4Addr, readings: &UdpSocket) -> Result<()> {
+    heading("The sensor's page, and its readings");
+    let url = format!("http://{sensor}/");
+    typed("laptop", &format!("curl {url}"));
+    let mut curl = laptop.host.command("curl");
+    let page = output(curl.args(["--silent", "--show-error", "--fail", "--max-time", "20", &url]))?;
+    println!("{}", indent(&page));
+    ensure!(page.contains("&deg;C"), "the sensor's page has no reading");
+    readings.set_read_timeout(Some(LIMIT))?;
+    let mut datagram = [0; 256];
+    let (len, from) = readings.recv_from(&mut datagram).context("no reading came to laptop")?;
+    ensure!(from.ip() == sensor, "a reading came from {from}");
+    tell(&format!("And laptop got, at UDP port {READINGS_PORT}, from {from}:"));
+    println!("{}", indent(&String::from_utf8_lossy(datagram.get(..len).unwrap_or_default())));
     Ok(())
 }
 

@@ -41,7 +41,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Show a mesh of three machines: join, talk, and look at what the network in between sees
+    /// Show a mesh of three machines and a microcontroller: join, talk, and look at what the network in between sees
     ///
     /// Everything happens in network namespaces of this machine, as root or as a plain user, and is gone afterwards.
     Demo(demo::Options),

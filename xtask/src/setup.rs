@@ -33,7 +33,8 @@ pub(crate) const NAMESPACES: &[Tool] =
     &[tool("ip", "iproute2"), tool("unshare", "util-linux"), tool("nsenter", "util-linux"), tool("mount", "mount")];
 
 /// What the demo runs beside weft.
-pub(crate) const DEMO: &[Tool] = &[tool("curl", "curl"), tool("tshark", "tshark")];
+pub(crate) const DEMO: &[Tool] =
+    &[tool("curl", "curl"), tool("qemu-system-arm", "qemu-system-arm"), tool("tshark", "tshark")];
 
 /// What sends packets through the kernel to a mesh address.
 pub(crate) const PING: &[Tool] = &[tool("ping", "iputils-ping")];
@@ -42,6 +43,8 @@ pub(crate) const PING: &[Tool] = &[tool("ping", "iputils-ping")];
 pub(crate) const TEST: &[Tool] = &[
     tool("curl", "curl"),
     tool("ping", "iputils-ping"),
+    tool("qemu-system-arm", "qemu-system-arm"),
+    tool("qemu-system-riscv32", "qemu-system-misc"),
     tool("tshark", "tshark"),
     tool("wg", "wireguard-tools"),
     tool("wireguard-go", "wireguard-go"),

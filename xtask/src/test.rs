@@ -38,7 +38,7 @@ fn prepare(options: &Options) -> Result<ExitCode> {
     step(&mut cargo("build --workspace"))?;
     step(&mut cargo("test --workspace --no-run"))?;
     no_alloc::fetch()?;
-    firmware::test_images();
+    firmware::test_images()?;
     let full = options.full.then_some("--full");
     sandbox::reexec(["test"].into_iter().chain(full))
 }

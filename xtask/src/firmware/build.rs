@@ -43,8 +43,8 @@ pub(super) fn target_dir() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from).join("firmware")
 }
 
-/// A cargo that can build for `target`.
-fn cargo_for(target: &str) -> Result<Command> {
+/// A cargo that can build for `target`; an error where none is installed.
+pub(super) fn cargo_for(target: &str) -> Result<Command> {
     let has = |rustc: &str, below: &str| sysroot(rustc).is_some_and(|sysroot| sysroot.join(below).is_dir());
     if has("rustc", &format!("lib/rustlib/{target}/lib")) {
         return Ok(cargo(""));

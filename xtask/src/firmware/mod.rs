@@ -70,14 +70,21 @@ pub(crate) fn ci() -> Result<ExitCode> {
 }
 
 /// Builds the images that tests run. Where a target is missing it is told, and the tests that need it are skipped.
-pub(crate) fn test_images() {
+pub(crate) fn test_images() -> Result<()> {
     heading("Firmware for the tests");
     for board in BOARDS {
         let Some(features) = board.tested_with else { continue };
-        if let Err(error) = build::image(board, features) {
-            println!("The tests with {} will be skipped: {error:#}", board.name);
+        match build::cargo_for(board.target) {
+            Ok(_) => _ = build::image(board, features)?,
+            Err(missing) => println!("The tests with {} will be skipped: {missing:#}", board.name),
         }
     }
+    Ok(())
+}
+
+/// Builds the image of one board as it would be flashed.
+pub(crate) fn image(name: &str) -> Result<()> {
+    build::image(find(name)?, build::Features::Default).map(drop)
 }
 
 fn find(name: &str) -> Result<&'static Board> {
