@@ -14,7 +14,7 @@ pub enum Event {
     Joined(Ipv4Addr),
     /// The server gave the node another address.
     AddressChanged(Ipv4Addr),
-    /// A session with the peer of this address began.
+    /// A session with the peer of this address began, or was renewed: every two minutes while there is traffic.
     PeerUp(Ipv4Addr),
     /// The control server does not answer any more. Peers that are known stay reachable.
     ServerAway,

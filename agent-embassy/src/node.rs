@@ -1,19 +1,29 @@
 //! The firmware's handle of the node.
 
 use core::{
+    cell::RefCell,
     fmt,
     future::poll_fn,
     net::{IpAddr, Ipv4Addr},
     task::Poll,
 };
 
-use weft_core::{control::ErrorCode, node::ControlState, wireguard::PeerState};
+use embassy_futures::select::{Either, select};
+use embassy_time::{Duration, Timer};
+use weft_core::{
+    control::ErrorCode,
+    node::{PeerRecord, Resolution, SelfRecord},
+    wireguard::PeerState,
+};
 
 use crate::{
     clock,
     event::{Event, Status},
     state::{Mesh, Shared},
 };
+
+/// After this time an answer of the server is not waited for any longer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 /// A node's handle. Copies are the same node.
 #[derive(Clone, Copy)]
@@ -117,20 +127,34 @@ impl Node {
     /// # Errors
     /// [`ResolveError`].
     pub async fn resolve(&self, name: &str) -> Result<Ipv4Addr, ResolveError> {
-        let known = self.read(|mesh| {
-            let netmap = mesh.node.netmap();
-            let own = netmap.own().filter(|own| own.name().eq_ignore_ascii_case(name)).and_then(|own| own.v4());
-            own.or_else(|| netmap.by_name(name).and_then(|peer| peer.v4()))
+        let answer = poll_fn(|cx| {
+            self.shared.board.register(cx.waker());
+            self.look_up(name).map_or(Poll::Pending, Poll::Ready)
         });
-        match known {
-            Some(Some(address)) => Ok(address),
-            _ if self.is_server_there() => Err(ResolveError::NotFound),
-            _ => Err(ResolveError::ServerAway),
+        match select(answer, Timer::after(ANSWER_WITHIN)).await {
+            Either::First(answer) => answer,
+            Either::Second(()) => Err(ResolveError::ServerAway),
         }
     }
 
-    fn is_server_there(&self) -> bool {
-        self.read(|mesh| mesh.node.control_state() == ControlState::Registered).unwrap_or_default()
+    /// What is known of a name now; `None` where the server was asked.
+    fn look_up(&self, name: &str) -> Option<Result<Ipv4Addr, ResolveError>> {
+        let mut mesh = match self.shared.mesh.get().map(RefCell::try_borrow_mut) {
+            Some(Ok(mesh)) => mesh,
+            _ => return Some(Err(ResolveError::ServerAway)),
+        };
+        let resolution = mesh.node.resolve(name, clock::now());
+        let found = match resolution {
+            Resolution::Awaited => {
+                // The question goes out by the node's task.
+                self.shared.kick();
+                return None;
+            }
+            Resolution::Peer(id) => mesh.node.netmap().by_id(id).and_then(PeerRecord::v4),
+            Resolution::Absent => mesh.node.netmap().own().filter(|own| own.name() == name).and_then(SelfRecord::v4),
+            Resolution::NotNow => return Some(Err(ResolveError::ServerAway)),
+        };
+        Some(found.ok_or(ResolveError::NotFound))
     }
 
     /// Shows each peer that the node has a record of. The node stands still meanwhile: `show` is to be short, and does

@@ -21,8 +21,6 @@ use crate::{
 
 /// From the first packet to an open connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// After so long without an acknowledgement for what was sent, the connection is dead.
-const USER_TIMEOUT: Duration = Duration::from_secs(30);
 /// A connection that ends has so long to tell the server.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -39,7 +37,7 @@ impl Control<'_> {
     pub(super) async fn run(&self, buffers: &mut TcpBuffers) -> ! {
         // One socket for all connections, so that none is left over.
         let mut socket = TcpSocket::new(self.outer, &mut buffers.receive, &mut buffers.transmit);
-        socket.set_timeout(Some(USER_TIMEOUT));
+        // That a server is silent for too long, core finds out.
         socket.set_nagle_enabled(false);
         loop {
             let address = poll_fn(|_| self.poll_due()).await;

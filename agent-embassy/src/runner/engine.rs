@@ -16,11 +16,11 @@ use embassy_net::{ConfigV4, Ipv4Cidr, Stack, StaticConfigV4};
 use weft_core::{
     control::ErrorCode,
     crypto::Crypto,
-    node::{ControlState, NodeEvent, NodeStorage, Persist, SelfRecord},
+    node::{ControlState, NodeEvent, NodeStorage, PeerRecord, Persist, SelfRecord},
     time::Instant,
     wireguard::{
         Device, DropReason, HandshakeBegin, HandshakeTicket, Incoming, Outgoing, PeerId, SealOutcome, SendOutcome,
-        TicketProgress, Transmit, TransmitKind, Verdict, Work,
+        TicketProgress, Transmit, Verdict, Work,
     },
 };
 
@@ -44,6 +44,8 @@ use crate::{
 const BATCH: usize = 4;
 /// All of the mesh is on the link of the inner network.
 const MESH_PREFIX: u8 = 10;
+/// A packet waits so long for the server's word of who has its destination.
+const SOUGHT: Duration = Duration::from_secs(1);
 /// How often the outer network is looked at: its stack tells only one task of changes, which may be another.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// The same while it is not up.
@@ -68,6 +70,8 @@ pub(super) struct Engine<'a> {
     reading: Option<Message>,
     /// The oldest outbound packet is sealed: where it goes, and its length.
     sealed: Option<(SocketAddr, usize)>,
+    /// Until then the oldest outbound packet waits for the server's word of who has its destination.
+    sought: Option<Instant>,
     /// Packets that waited for this peer's session go out.
     flushing: Option<PeerId>,
     outer_address: Option<Ipv4Addr>,
@@ -96,6 +100,7 @@ impl<'a> Engine<'a> {
             ticket: None,
             reading: None,
             sealed: None,
+            sought: None,
             flushing: None,
             outer_address: None,
             look_at: Instant::ZERO,
@@ -114,12 +119,12 @@ impl<'a> Engine<'a> {
         let mut busy = self.receive(now, cx);
         busy |= self.send(now, cx);
         busy |= self.compute(now, cx);
-        self.collect_events(now);
+        self.collect_events();
         if busy {
             cx.waker().wake_by_ref();
         } else {
             let unblock = if self.wants.outer_up.get() { self.datagrams.unblock(now, cx) } else { None };
-            let next = [Some(self.look_at), self.deadline(now), unblock].into_iter().flatten().min();
+            let next = [Some(self.look_at), self.deadline(now), unblock, self.sought].into_iter().flatten().min();
             clock::wake_at(next.unwrap_or(self.look_at), cx);
         }
         Poll::Pending
@@ -251,6 +256,9 @@ impl<'a> Engine<'a> {
             let len = packet.len();
             if self.sealed.is_none() {
                 self.sealed = self.seal(packet.buffer(), len, now);
+                if self.sought.is_some() {
+                    return false;
+                }
             }
             let sent = match self.sealed {
                 Some((to, len)) => {
@@ -278,12 +286,15 @@ impl<'a> Engine<'a> {
 
     /// Routes and seals an inner packet in place: where it goes, and the length of its datagram.
     #[inline(never)]
-    fn seal(&self, buffer: &mut [u8; DATAGRAM_LEN], len: usize, now: Instant) -> Option<(SocketAddr, usize)> {
+    fn seal(&mut self, buffer: &mut [u8; DATAGRAM_LEN], len: usize, now: Instant) -> Option<(SocketAddr, usize)> {
         let mesh = &mut *self.mesh.borrow_mut();
         let unix = mesh.node.time(now, WALL);
         let outcome = mesh.node.device_mut().send::<ChipCrypto>(buffer, len, now, unix);
         let dropped = match outcome {
-            SendOutcome::Transmit(transmit) => return Some((transmit.endpoint, transmit.len)),
+            SendOutcome::Transmit(transmit) => {
+                self.sought = None;
+                return Some((transmit.endpoint, transmit.len));
+            }
             SendOutcome::Staged(_) => false,
             // The server may know where it is.
             SendOutcome::NoEndpoint(peer) => {
@@ -291,11 +302,16 @@ impl<'a> Engine<'a> {
                 mesh.node.device_mut().stage(peer, packet, now).is_err()
             }
             SendOutcome::NoRoute(destination) => {
-                mesh.node.need_address(destination, now);
+                let until = self.sought.unwrap_or(now + SOUGHT);
+                self.sought = (mesh.node.need_address(destination, now) && now < until).then_some(until);
+                if self.sought.is_some() {
+                    return None;
+                }
                 true
             }
             SendOutcome::Drop(_) => true,
         };
+        self.sought = None;
         mesh.node.device_changed(now);
         if dropped {
             self.count(|counters| counters.dropped += 1);
@@ -336,30 +352,30 @@ impl<'a> Engine<'a> {
         if mesh.node.poll_timeout().is_some_and(|due| due <= now) {
             mesh.node.handle_timeout(now, WALL, &mut mesh.rng);
         }
-        let mut stranger = [0; HANDSHAKE_LEN];
-        if !self.inbox.is_full()
-            && let Some((len, source)) = mesh.node.take_stranger(&mut stranger)
-        {
-            self.inbox.push(stranger.get(..len).unwrap_or_default(), source);
-        }
-        if let Some(mut message) = self.inbox.pop() {
-            let unix = mesh.node.time(now, WALL);
-            let (device, source) = (mesh.node.device_mut(), message.source);
-            let begun = device.begin_handshake_receive::<ChipCrypto>(message.bytes(), source, now, unix, &mut mesh.rng);
-            match begun {
-                HandshakeBegin::Ticket(ticket) => (self.ticket, self.reading) = (Some(ticket), Some(message)),
-                HandshakeBegin::Reply(len) => {
-                    let reply = message.bytes().get(..len).unwrap_or_default();
-                    let _ = self.datagrams.poll_send(reply, source, cx);
-                }
-                HandshakeBegin::CookieKept(_) => {}
-                HandshakeBegin::Drop(_) => self.count(|counters| counters.dropped += 1),
-            }
-            mesh.node.device_changed(now);
+        let message = self.inbox.pop().or_else(|| Message::read(|room| mesh.node.take_stranger(room)));
+        if let Some(message) = message {
+            self.begin(mesh, message, now, cx);
             return true;
         }
         // One flush at a time.
         self.flushing.is_none() && self.do_due(mesh, now, cx)
+    }
+
+    /// Begins to read a handshake message.
+    #[inline(never)]
+    fn begin(&mut self, mesh: &mut Mesh, mut message: Message, now: Instant, cx: &mut Context<'_>) {
+        let unix = mesh.node.time(now, WALL);
+        let (device, source) = (mesh.node.device_mut(), message.source);
+        match device.begin_handshake_receive::<ChipCrypto>(message.bytes(), source, now, unix, &mut mesh.rng) {
+            HandshakeBegin::Ticket(ticket) => (self.ticket, self.reading) = (Some(ticket), Some(message)),
+            HandshakeBegin::Reply(len) => {
+                let reply = message.bytes().get(..len).unwrap_or_default();
+                let _ = self.datagrams.poll_send(reply, source, cx);
+            }
+            HandshakeBegin::CookieKept(_) => {}
+            HandshakeBegin::Drop(_) => self.count(|counters| counters.dropped += 1),
+        }
+        mesh.node.device_changed(now);
     }
 
     /// The device's next work. False where there is none.
@@ -440,9 +456,6 @@ impl<'a> Engine<'a> {
         now: Instant,
         cx: &mut Context<'_>,
     ) {
-        if transmit.kind == TransmitKind::Response {
-            self.count(|counters| counters.handshakes += 1);
-        }
         for target in mesh.node.targets(transmit, now, WALL).iter() {
             // Where there is no room, it counts as lost on the way.
             let _ = self.datagrams.poll_send(message, target, cx);
@@ -455,10 +468,10 @@ impl<'a> Engine<'a> {
 
     /// Does what the node's events ask for, and tells the firmware.
     #[inline(never)]
-    fn collect_events(&mut self, now: Instant) {
+    fn collect_events(&mut self) {
         let mesh = &mut *self.mesh.borrow_mut();
         while let Some(event) = mesh.node.poll_event() {
-            self.node_event(mesh, event, now);
+            self.node_event(mesh, event);
         }
         let board = &self.shared.board;
         board.set_server(match mesh.node.control_state() {
@@ -472,7 +485,7 @@ impl<'a> Engine<'a> {
     }
 
     #[inline(never)]
-    fn node_event(&mut self, mesh: &mut Mesh, event: NodeEvent, _now: Instant) {
+    fn node_event(&mut self, mesh: &mut Mesh, event: NodeEvent) {
         let board = &self.shared.board;
         match event {
             NodeEvent::Persist(Persist::Identity) => self.wants.keep_identity.set(true),
@@ -503,7 +516,17 @@ impl<'a> Engine<'a> {
                 self.wants.keep_removal.set(true);
                 board.changed();
             }
-            NodeEvent::PeerUpserted(_) => board.changed(),
+            NodeEvent::PeerUpserted(_) | NodeEvent::LookupDone => {
+                // A packet may wait for it.
+                self.shared.kick();
+                board.changed();
+            }
+            NodeEvent::PeerConnected(id) => {
+                self.count(|counters| counters.handshakes = counters.handshakes.wrapping_add(1));
+                if let Some(address) = mesh.node.netmap().by_id(id).and_then(PeerRecord::v4) {
+                    board.push_event(Event::PeerUp(address));
+                }
+            }
             _ => debug!("an event of the node"),
         }
     }

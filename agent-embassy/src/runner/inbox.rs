@@ -18,6 +18,13 @@ pub(super) struct Message {
 }
 
 impl Message {
+    /// A message that `give` writes, where it has one, with its length and source.
+    pub(super) fn read(give: impl FnOnce(&mut [u8]) -> Option<(usize, SocketAddr)>) -> Option<Self> {
+        let mut bytes = [0; MESSAGE_LEN];
+        let (len, source) = give(&mut bytes)?;
+        Some(Self { bytes, len, source })
+    }
+
     pub(super) fn bytes(&mut self) -> &mut [u8] {
         self.bytes.get_mut(..self.len).unwrap_or_default()
     }

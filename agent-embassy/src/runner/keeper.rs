@@ -17,10 +17,17 @@ use crate::{
     state::{Mesh, Shared},
 };
 
-/// Netmap and recent peers are not written more often.
+/// The netmap and the recent peers are written so often on an average,
 const SPACING: Duration = Duration::from_secs(60);
+/// and so often at once, since much changes when a node joins.
+const BURST: u32 = 5;
 /// After a failure.
 const RETRY: Duration = Duration::from_secs(10);
+
+/// When something may be written again.
+fn not_before(spaced_at: Instant) -> Instant {
+    spaced_at.checked_sub(SPACING * (BURST - 1)).unwrap_or(Instant::MIN)
+}
 
 /// What is to be written.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -37,8 +44,8 @@ pub(super) struct Keeper<'a, F: NorFlash> {
     pub(super) mesh: &'static RefCell<Mesh>,
     pub(super) wants: &'a Wants,
     pub(super) store: Store<F>,
-    /// When netmap and recent peers may be written again.
-    pub(super) not_before: [Instant; 2],
+    /// When all that was written of netmap and recent peers is spaced out.
+    pub(super) spaced_at: [Instant; 2],
 }
 
 impl<F: NorFlash> Keeper<'_, F> {
@@ -47,7 +54,7 @@ impl<F: NorFlash> Keeper<'_, F> {
         loop {
             let job = poll_fn(|cx| {
                 let now = Instant::now();
-                let [netmap, recent] = self.not_before;
+                let [netmap, recent] = self.spaced_at.map(not_before);
                 let wants = &self.wants;
                 let job = match () {
                     () if wants.keep_identity.get() => Job::Identity,
@@ -84,9 +91,8 @@ impl<F: NorFlash> Keeper<'_, F> {
     }
 
     async fn write(&mut self, job: Job) -> Result<(), FlashError> {
-        let Self { mesh, wants, store, not_before, .. } = self;
-        let [netmap, recent] = not_before;
-        let later = Instant::now() + SPACING;
+        let Self { mesh, wants, store, spaced_at, .. } = self;
+        let [netmap, recent] = spaced_at;
         // A wish is taken back where it is fulfilled. What is wished meanwhile stays.
         let (wish, written) = match job {
             Job::Identity => {
@@ -110,13 +116,13 @@ impl<F: NorFlash> Keeper<'_, F> {
             Job::Netmap => {
                 wants.keep_netmap.set(false);
                 wants.keep_removal.set(false);
-                *netmap = later;
+                *netmap = (*netmap).max(Instant::now()) + SPACING;
                 let records = |cursor: &mut usize, out: &mut [u8]| mesh.borrow().node.netmap_record(cursor, out);
                 (&wants.keep_netmap, store.keep_netmap(&records).await)
             }
             Job::Recent => {
                 wants.keep_recent.set(false);
-                *recent = later;
+                *recent = (*recent).max(Instant::now()) + SPACING;
                 let encode = |out: &mut [u8]| mesh.borrow().node.recent_peers(out);
                 (&wants.keep_recent, store.keep_recent_peers(&encode).await)
             }

@@ -113,6 +113,11 @@ pub(super) async fn restore<F: NorFlash>(
     };
     let hostname = kept.and_then(|name| core::str::from_utf8(name).ok()).unwrap_or_default();
     mesh.node.set_hostname(hostname, now, &mut mesh.rng);
+    for name in config.pinned {
+        if !mesh.node.pin(name) {
+            warning!("{} cannot be pinned: it is no name, or too many are", name);
+        }
+    }
     if let Some(identity) = store.identity().await? {
         mesh.node.restore_identity(identity, now);
         let whole = store.restore_netmap(&mut mesh.node, now).await?;

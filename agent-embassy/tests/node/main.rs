@@ -31,8 +31,8 @@ fn a_chip_joins_with_the_key_of_its_provisioning_page_and_answers() {
 fn a_chip_that_was_reset_is_back_without_its_server() {
     let mut world = World::joined();
     let address = world.address();
-    // Until what may be kept late is kept.
-    world.run(Duration::from_secs(70));
+    // Until what may be kept a little later is kept.
+    world.run(Duration::from_secs(3));
     world.server.borrow_mut().stop();
     world.power_off();
     world.run(Duration::from_secs(1));
@@ -86,6 +86,37 @@ fn a_cable_that_was_pulled_costs_no_more_than_the_time_without_it() {
     world.cable.plug(true);
     assert!(world.echo(10).is_some());
     world.wait(10, "registered", |world| world.chip().node.status().server == weft_embassy::Server::Registered);
+}
+
+#[test]
+fn a_silent_server_is_not_taken_for_a_dead_one() {
+    let world = World::joined();
+    world.run(Duration::from_secs(300));
+    assert!(!world.saw(Event::ServerAway));
+    assert_eq!(world.server.borrow().registrations.len(), 2, "the chip and the other node, once each");
+}
+
+#[test]
+fn names_of_peers_are_resolved() {
+    let world = World::joined();
+    let (node, answers) = (world.chip().node, std::rc::Rc::new(std::cell::RefCell::new(Vec::new())));
+    let got = answers.clone();
+    world.executor.spawn("chip", async move {
+        for name in ["laptop", "LAPTOP.home.weft", "sensor", "nobody"] {
+            let answer = node.resolve(name).await;
+            got.borrow_mut().push(answer);
+        }
+    });
+    world.wait(10, "four answers", |_| answers.borrow().len() == 4);
+    let laptop = Ok(world.peer.borrow().address().unwrap());
+    let own = Ok(world.address().unwrap());
+    assert_eq!(*answers.borrow(), [laptop, laptop, own, Err(weft_embassy::ResolveError::NotFound)]);
+}
+
+#[test]
+fn the_firmware_hears_of_sessions() {
+    let world = World::joined();
+    assert!(world.saw(Event::PeerUp(world.peer.borrow().address().unwrap())));
 }
 
 #[test]

@@ -29,6 +29,8 @@ pub enum NodeEvent {
     PeerUpserted(NodeId),
     /// A peer is gone, and its sessions with it.
     PeerRemoved(NodeId),
+    /// A session with a peer began, or was renewed.
+    PeerConnected(NodeId),
     /// More peers changed than could be named.
     PeersChanged,
     /// A whole netmap came from the server.

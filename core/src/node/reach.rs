@@ -9,7 +9,7 @@ use core::{
 };
 
 use super::{
-    Contact, EndpointList, Member, Node, NodeStorage,
+    Contact, EndpointList, Member, Node, NodeEvent, NodeStorage,
     contact::IDLE_AFTER,
     outbox::{self, StatusWalk},
 };
@@ -122,6 +122,7 @@ impl<S: NodeStorage, C: Crypto> Member<S, C> {
                 self.answered(peer, true, now);
                 if let Some(id) = self.id_of(peer) {
                     self.proven(id, now);
+                    self.events.peer(NodeEvent::PeerConnected(id));
                 }
             }
             Event::Impersonated(peer) => self.not_proven(peer, now),
