@@ -5,6 +5,8 @@
 #![no_std]
 #![no_main]
 
+use core::pin::pin;
+
 use defmt::{error, info, unwrap};
 use defmt_rtt as _;
 use embassy_executor::Spawner;
@@ -20,7 +22,7 @@ use embassy_time::{Delay, Duration, Timer};
 use embedded_hal_bus::spi::ExclusiveDevice;
 use panic_probe as _;
 use static_cell::StaticCell;
-use weft_firmware::{Hardware, Settings, stack};
+use weft_firmware::{Hardware, Settings, apart, stack};
 use weft_rp2040::{Region, Thermometer, mac_address, network_seed};
 
 bind_interrupts!(struct Interrupts {
@@ -40,7 +42,7 @@ async fn main(spawner: Spawner) {
     let board = embassy_rp::init(Default::default());
     let mut flash = Region::new(board.FLASH);
     let unique_id = unwrap!(flash.unique_id());
-    let settings = Settings::load(&mut flash).await;
+    let settings = apart(pin!(Settings::load(&mut flash))).await;
 
     let mut config = spi::Config::default();
     config.frequency = SPI_HZ;
@@ -79,7 +81,7 @@ async fn main(spawner: Spawner) {
         entropy: (),
         sensor: Thermometer::new(board.ADC, board.ADC_TEMP_SENSOR),
     };
-    weft_firmware::run(spawner, hardware, settings).await
+    pin!(weft_firmware::run(spawner, hardware, settings)).await
 }
 
 #[embassy_executor::task]

@@ -39,14 +39,14 @@ pub(crate) struct Options {
     #[arg(long, requires = "board")]
     flash: bool,
     #[command(flatten)]
-    provision: provision::Options,
+    provision: provision::Provision,
 }
 
 /// Builds images, and does with them what the options say.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let boards =
         options.board.as_deref().map_or(Ok(BOARDS.iter().collect()), |name| find(name).map(|board| vec![board]))?;
-    let page = match (options.provision.write()?, boards.as_slice()) {
+    let page = match (options.provision.page()?, boards.as_slice()) {
         (None, _) => None,
         (Some(page), [board]) => Some(page.save(board)?),
         (Some(_), _) => bail!("name the board that is provisioned with --board"),

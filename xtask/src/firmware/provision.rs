@@ -28,7 +28,7 @@ const LONGEST: u64 = 4096;
 
 /// The options of `cargo xtask firmware --provision`.
 #[derive(Debug, Default, clap::Args)]
-pub(crate) struct Options {
+pub(crate) struct Provision {
     /// Write the provisioning page of a board to this file: UF2 for a Pico, raw for the others. Each call draws a new seed: make one
     /// file for each board
     #[arg(long, value_name = "FILE", requires = "board")]
@@ -56,9 +56,9 @@ pub(super) struct Page {
     file: PathBuf,
 }
 
-impl Options {
+impl Provision {
     /// The page that the options describe; none where no page is asked for.
-    pub(super) fn write(&self) -> Result<Option<Page>> {
+    pub(super) fn page(&self) -> Result<Option<Page>> {
         let Some(file) = &self.provision else { return Ok(None) };
         let both = [&self.join_key, &self.wifi_password].iter().all(|path| path.as_deref() == Some(Path::new("-")));
         ensure!(
@@ -139,16 +139,16 @@ mod tests {
     use super::*;
     use crate::firmware::board::BOARDS;
 
-    fn options(folder: &Path) -> Options {
+    fn options(folder: &Path) -> Provision {
         let password = folder.join("password");
         fs::write(&password, "correct horse\n").unwrap();
-        Options {
+        Provision {
             provision: Some(folder.join("page")),
             hostname: Some("sensor".into()),
             wifi: Some("home".into()),
             wifi_password: Some(password),
             push_to: Some("laptop:9000".into()),
-            ..Options::default()
+            ..Provision::default()
         }
     }
 
@@ -156,7 +156,7 @@ mod tests {
     fn a_page_reads_back_on_the_chip_and_only_its_owner_can_read_it() {
         let folder = tempfile::tempdir().unwrap();
         let board = BOARDS.iter().find(|board| board.hardware == Hardware::Emulator).unwrap();
-        let file = options(folder.path()).write().unwrap().unwrap().save(board).unwrap();
+        let file = options(folder.path()).page().unwrap().unwrap().save(board).unwrap();
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
         let page = fs::read(&file).unwrap();
         assert_eq!(page.len(), PAGE);
@@ -171,7 +171,7 @@ mod tests {
     #[test]
     fn every_page_has_a_seed_of_its_own() {
         let folder = tempfile::tempdir().unwrap();
-        let page = || options(folder.path()).write().unwrap().unwrap().content;
+        let page = || options(folder.path()).page().unwrap().unwrap().content;
         assert_ne!(*page(), *page());
     }
 
@@ -180,8 +180,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let key = folder.path().join("key");
         fs::write(&key, "weft-nonsense\n").unwrap();
-        let options = Options { join_key: Some(key), ..options(folder.path()) };
-        assert!(options.write().is_err());
+        let options = Provision { join_key: Some(key), ..options(folder.path()) };
+        assert!(options.page().is_err());
         assert!(!folder.path().join("page").exists());
     }
 }
