@@ -39,6 +39,10 @@ pub(crate) const DEMO: &[Tool] =
 /// What sends packets through the kernel to a mesh address.
 pub(crate) const PING: &[Tool] = &[tool("ping", "iputils-ping")];
 
+/// The emulators of the chips.
+pub(crate) const QEMU: &[Tool] =
+    &[tool("qemu-system-arm", "qemu-system-arm"), tool("qemu-system-riscv32", "qemu-system-misc")];
+
 /// What the tests run beside weft.
 pub(crate) const TEST: &[Tool] = &[
     tool("curl", "curl"),

@@ -2,6 +2,7 @@
 
 mod agent;
 mod control;
+mod cost;
 mod memory_group;
 mod server;
 mod swarm;
@@ -31,6 +32,8 @@ enum Subject {
     Control(control::Options),
     /// The agent: memory with many known peers, some of them with sessions
     Agent(agent::Options),
+    /// The chips: instructions and time of the cryptography, ours and that of others, counted in QEMU
+    Cost,
 }
 
 /// Builds what is measured and the simulated nodes: always the same packages, since cargo builds dependencies anew for
@@ -47,6 +50,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         (Subject::Control(options), true) => control::measure(options),
         (Subject::Agent(options), false) => agent::prepare(options),
         (Subject::Agent(options), true) => agent::measure(options),
+        (Subject::Cost, _) => cost::run(),
     }
 }
 
@@ -56,5 +60,9 @@ pub(crate) fn ci() -> Result<ExitCode> {
     if control != ExitCode::SUCCESS {
         return Ok(control);
     }
-    agent::prepare(&agent::Options::of_ci())
+    let agent = agent::prepare(&agent::Options::of_ci())?;
+    if agent != ExitCode::SUCCESS {
+        return Ok(agent);
+    }
+    cost::run()
 }
