@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | identity | [`Identity::encode`] | before a new secret is used; a floor of stamps about once an hour |
 //! | netmap | records of the control protocol: this node, each peer, then the revision | at once when a peer is gone, at the end of a snapshot and with the recent peers, else some time after a change |
-//! | recent peers | a CBOR array of pairs: id, endpoint or null | when a peer joins the set or answers elsewhere, once a second at most, on a chip once in five minutes |
+//! | recent peers | a CBOR array of pairs: id, endpoint or null | when a peer joins the set or answers elsewhere, once a second at most, once in five minutes on a chip and where peers come on demand |
 //!
 //! The last two hold no secret, and a node that lost them gets them again from the server.
 
@@ -29,12 +29,11 @@ use crate::{
 pub const MAX_RECENT_PEERS: usize = limits::RECENT_PEERS;
 /// The longest encoding of the recent peers in bytes.
 pub const MAX_RECENT_LEN: usize = 3 + MAX_RECENT_PEERS * (1 + 5 + 1 + 18);
-/// Recent peers are not kept more often.
-pub(super) const RECENT_INTERVAL: Duration = limits::RECENT_INTERVAL;
 /// From a change of the netmap until it is kept, and a second more for so many peers.
 const NETMAP_DELAY: Duration = Duration::from_millis(500);
 const PEERS_PER_SECOND_OF_DELAY: usize = 500;
-/// The same where peers come on demand, and so come and go: the server can be asked for one that is not kept.
+/// Neither is kept more often where peers come on demand, and so come and go: the server can be asked for one that is not
+/// kept.
 const ON_DEMAND_DELAY: Duration = Duration::from_secs(300);
 
 /// The bytes are not what this node keeps. Nothing has changed; what is missing comes from the server.
@@ -168,6 +167,11 @@ impl<S: NodeStorage, C: Crypto> Member<S, C> {
             contact.had_session = true;
             contact.set_answered(endpoint);
         }
+    }
+
+    /// Recent peers are not kept more often.
+    pub(super) fn recent_interval(&self) -> Duration {
+        if self.is_on_demand() { ON_DEMAND_DELAY } else { limits::RECENT_INTERVAL }
     }
 
     /// The netmap changed: it is kept some time from now, together with what changes until then.

@@ -325,7 +325,7 @@ impl<S: NodeStorage, C: Crypto> Node<S, C> {
             member.events.persist_recent = true;
             // Recent peers mean nothing without their records.
             member.events.persist_netmap |= member.deadlines.keep_netmap.take().is_some();
-            member.deadlines.recent_not_before = now + keep::RECENT_INTERVAL;
+            member.deadlines.recent_not_before = now + member.recent_interval();
         }
         if due(&mut member.deadlines.own_key) {
             member.check_own_key(now, wall, rng);

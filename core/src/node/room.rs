@@ -21,8 +21,10 @@ use crate::{
     wireguard::PeerId,
 };
 
-/// A peer that carried no packet for so long makes room where there is none.
-const MAKES_ROOM_AFTER: Duration = Duration::from_secs(3);
+/// A peer whose last packet is so long ago makes room where there is none.
+const RESTS_AFTER: Duration = Duration::from_secs(2);
+/// The same for one whose session is so old and carried no packet.
+const UNUSED_AFTER: Duration = Duration::from_millis(500);
 /// A newcomer keeps its place for so long against other newcomers.
 const LEAST_TIME: Duration = Duration::from_secs(3);
 /// A newcomer has to prove itself within this time.
@@ -201,15 +203,19 @@ impl<S: NodeStorage, C: Crypto> Member<S, C> {
         while self.held() > self.places().0 && self.make_room(now) {}
     }
 
+    /// The peer that makes room first.
     fn idlest(&self, now: Instant) -> Option<NodeId> {
-        let last_used = |peer: &PeerRecord| {
-            let peer = self.device.peer_by_key(peer.key());
-            peer.and_then(|peer| self.device.last_used(peer))
-        };
         let held = self.netmap.peers().filter(|peer| !self.newcomers.contains(peer.id()) && !self.is_pinned(peer));
-        let idle = held.map(|peer| (last_used(peer), peer.id()));
-        let idle = idle.filter(|(used, _)| used.is_none_or(|used| now.saturating_since(used) >= MAKES_ROOM_AFTER));
-        idle.min().map(|(_, id)| id)
+        let idle = held.map(|peer| (self.makes_room_at(peer), peer.id()));
+        idle.filter(|(at, _)| *at <= now).min().map(|(_, id)| id)
+    }
+
+    /// From when on a peer is not in use. One whose sessions carried nothing yet had less time: it may only have renewed
+    /// them.
+    fn makes_room_at(&self, peer: &PeerRecord) -> Instant {
+        let Some(peer) = self.device.peer_by_key(peer.key()) else { return Instant::ZERO };
+        let Some(used) = self.device.last_used(peer) else { return Instant::ZERO };
+        used + if self.device.has_carried(peer) { RESTS_AFTER } else { UNUSED_AFTER }
     }
 
     fn is_pinned(&self, peer: &PeerRecord) -> bool {

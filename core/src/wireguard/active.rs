@@ -33,6 +33,8 @@ pub struct ActivePeer<W> {
     pub(crate) attempt: u64,
     /// The session that this side asked for has not been confirmed by a packet of ours yet.
     pub(crate) owes_confirmation: bool,
+    /// An inner packet went either way since the slot was taken.
+    pub(crate) carried: bool,
     /// The known peer's slot; [`NONE`] for a free slot.
     owner: u32,
     next_free: u32,
@@ -52,6 +54,7 @@ impl<W: Window> ActivePeer<W> {
         last_used: Instant::ZERO,
         attempt: 0,
         owes_confirmation: false,
+        carried: false,
         owner: NONE,
         next_free: NONE,
         scheduled: Scheduled::EMPTY,
@@ -60,6 +63,12 @@ impl<W: Window> ActivePeer<W> {
     /// The known peer's slot.
     pub(crate) const fn owner(&self) -> u32 {
         self.owner
+    }
+
+    /// An inner packet goes either way.
+    pub(crate) fn note_use(&mut self, now: Instant) {
+        self.last_used = now;
+        self.carried = true;
     }
 
     /// Whether nothing is under way with this peer, so that its slot may go to another one.
@@ -158,6 +167,7 @@ impl<W: Window, A: Slots<ActivePeer<W>>> ActivePeers<A, W> {
         peer.last_consumed_initiation = None;
         peer.attempt = peer.attempt.wrapping_add(1);
         peer.owes_confirmation = false;
+        peer.carried = false;
         peer.owner = NONE;
         peer.next_free = core::mem::replace(&mut self.free, slot);
         self.len = self.len.saturating_sub(1);

@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod capacity;
+mod crowd;
+mod large_mesh;
 mod membership;
 mod netmap;
 mod reach;

@@ -39,7 +39,7 @@ pub(crate) struct Entry {
 
 impl Entry {
     pub(crate) fn v4(&self) -> Ipv4Addr {
-        Ipv4Addr::new(100, 64, 0, self.id.0 as u8)
+        Ipv4Addr::from(u32::from(Ipv4Addr::new(100, 64, 0, 0)) + self.id.0)
     }
 
     fn addresses(&self) -> [Address; 2] {
@@ -352,11 +352,19 @@ impl Server {
         let id = NodeId(self.next_id);
         self.next_id += 1;
         let expiry = self.key_lifetime.map(|secs| UnixTime::new(self.wall.secs() + secs, 0));
-        let delivery = if peers.is_some_and(|peers| peers < 4) { Delivery::OnDemand } else { Delivery::Whole };
+        let many = self.nodes.len();
+        let on_demand = peers.is_some_and(|peers| peers < 4 || many > peers as usize);
+        let delivery = if on_demand { Delivery::OnDemand } else { Delivery::Whole };
         let entry = Entry { id, machine, key, name: name.into(), expiry, endpoints: Vec::new(), changed: 0, delivery };
         self.nodes.insert(id, entry);
         self.changed(id);
         id
+    }
+
+    /// A node that never connects here, at a place that the server knows.
+    pub(crate) fn add_entry(&mut self, key: NodeKey, name: &str, endpoint: SocketAddr) {
+        let id = self.add_node(MachineKey::from_bytes(*key.as_bytes()), key, name, None);
+        self.nodes.get_mut(&id).unwrap().endpoints = vec![endpoint];
     }
 
     pub(crate) fn revision(&self) -> Revision {

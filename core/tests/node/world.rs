@@ -22,7 +22,11 @@ use weft_core::{
     },
 };
 
-use crate::{rng::Rng, server::Server};
+use crate::{
+    crowd::{self, Crowd, Datagrams},
+    rng::Rng,
+    server::Server,
+};
 
 pub(crate) struct TestStorage;
 
@@ -38,6 +42,7 @@ impl NodeStorage for TestStorage {
 pub(crate) enum Size {
     Two,
     Sixteen,
+    Chip,
     TenThousand,
 }
 
@@ -67,6 +72,7 @@ pub(crate) fn tables(size: Size) -> NodeTables<TestStorage> {
         // And one for a newcomer.
         Size::Two => node::<3, 3, 16, 6, 16>(),
         Size::Sixteen => node::<16, 4, 64, 24, 16>(),
+        Size::Chip => node::<16, 16, 64, 32, 64>(),
         Size::TenThousand => node::<10_000, 4, 40_000, 15_000, 16>(),
     }
 }
@@ -126,6 +132,7 @@ pub(crate) struct World {
     pub(crate) server: Server,
     pub(crate) hosts: BTreeMap<&'static str, Host>,
     flying: Vec<Flying>,
+    pub(crate) crowd: Crowd,
     /// So many of a hundred datagrams are lost.
     pub(crate) loss: u32,
     chance: Rng,
@@ -144,6 +151,7 @@ impl World {
             server: Server::new(START),
             hosts: BTreeMap::new(),
             flying: Vec::new(),
+            crowd: Crowd::new(),
             loss: 0,
             chance: Rng(99),
             connects: Vec::new(),
@@ -172,12 +180,20 @@ impl World {
     }
 
     pub(crate) fn add(&mut self, name: &'static str, small: bool) {
-        let size = if small { Size::Two } else { Size::Sixteen };
+        self.add_sized(name, if small { Size::Two } else { Size::Sixteen });
+    }
+
+    pub(crate) fn add_sized(&mut self, name: &'static str, size: Size) {
+        let peers = match size {
+            Size::Two => Some(2),
+            Size::Chip => Some(16),
+            Size::Sixteen | Size::TenThousand => None,
+        };
         let config = NodeConfig {
             hostname: name.try_into().unwrap(),
             os: "linux",
             agent: "0.1.0",
-            capacity: small.then_some(Capacity { peers: Some(2), routes: None }),
+            capacity: peers.map(|peers| Capacity { peers: Some(peers), routes: None }),
         };
         self.seed += 1;
         let mut rng = Rng(self.seed * 0x1_0001);
@@ -342,10 +358,31 @@ impl World {
         self.settle();
     }
 
+    fn fly(&mut self, datagrams: Datagrams) {
+        let at = self.now + LATENCY;
+        self.flying.extend(datagrams.into_iter().map(|(from, to, bytes)| Flying { at, from, to, bytes }));
+    }
+
+    /// A datagram is on its way to a host, from wherever it says.
+    pub(crate) fn inject(&mut self, from: SocketAddr, to: &str, bytes: Vec<u8>) {
+        let to = self.hosts[to].address;
+        self.fly(vec![(from, to, bytes)]);
+    }
+
+    /// One of the crowd sends a text to a host.
+    pub(crate) fn knock(&mut self, number: u32, to: &str, text: &str) {
+        let mesh = self.server.nodes[&self.server.id_of(&crowd::name(number))].v4();
+        let (node, at) = (self.hosts[to].address, (self.now, self.wall()));
+        let sent = self.crowd.knock(number, mesh, node, text, at);
+        self.fly(sent);
+        self.settle();
+    }
+
     fn next_deadline(&self) -> Option<Instant> {
         let hosts = self.hosts.values().filter(|host| host.running);
         let timers = hosts.flat_map(|host| [host.node.poll_timeout(), host.node.next_connect().map(|(due, _)| due)]);
-        timers.flatten().chain(self.flying.iter().map(|flying| flying.at)).min()
+        let crowd = self.crowd.poll_timeout();
+        timers.flatten().chain(self.flying.iter().map(|flying| flying.at)).chain(crowd).min()
     }
 
     /// Does all that is due now.
@@ -354,6 +391,8 @@ impl World {
         for round in 0.. {
             assert!(round < 10_000, "something is due again and again");
             let mut busy = self.deliver();
+            let sent = self.crowd.poll(self.now, self.wall());
+            self.fly(sent);
             for name in &names {
                 busy |= self.serve(name);
             }
@@ -373,6 +412,11 @@ impl World {
                 continue;
             }
             let Some(name) = self.hosts.iter().find(|(_, host)| host.running && host.address == datagram.to) else {
+                let server = &self.server;
+                let mesh_of = |number| server.nodes[&server.id_of(&crowd::name(number))].v4();
+                let (from, to, at) = (datagram.from, datagram.to, (now, self.wall()));
+                let sent = self.crowd.receive(from, to, &mut datagram.bytes, mesh_of, at);
+                self.fly(sent);
                 continue;
             };
             let name = *name.0;

@@ -290,6 +290,11 @@ impl<S: Storage> Device<S> {
         Some(self.active.get(self.slot_of(peer)?)?.last_used)
     }
 
+    /// Whether an inner packet went either way in the sessions that the peer has.
+    pub fn has_carried(&self, peer: PeerId) -> bool {
+        self.slot_of(peer).and_then(|slot| self.active.get(slot)).is_some_and(|active| active.carried)
+    }
+
     /// The preshared key of a peer, for configuration tools.
     pub fn preshared_key(&self, peer: PeerId) -> Option<&PresharedKey> {
         self.known.get(peer).map(|known| &known.preshared_key)

@@ -124,7 +124,7 @@ impl<S: Storage> Device<S> {
         self.note_authentic(slot, source, arrived.bytes, now);
         let Some(active) = self.active.get_mut(slot) else { return };
         if arrived.data > 0 {
-            active.last_used = now;
+            active.note_use(now);
         }
         for _ in 0..arrived.data.min(2) {
             active.timers.data_received(now);

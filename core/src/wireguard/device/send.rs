@@ -97,7 +97,7 @@ impl<S: Storage> Device<S> {
         active.timers.any_authenticated_packet_sent(now);
         active.timers.any_authenticated_packet_traversal(now, interval);
         if outcome.data > 0 {
-            active.last_used = now;
+            active.note_use(now);
             active.timers.data_sent(now, || self.jitter.draw());
         }
         self.active.reschedule(slot);
@@ -125,7 +125,7 @@ impl<S: Storage> Device<S> {
         let slot = self.activate(peer, now)?;
         self.push_staged(slot, packet)?;
         let Some(active) = self.active.get_mut(slot) else { return Err(DropReason::NoActiveSlot) };
-        active.last_used = now;
+        active.note_use(now);
         if active.sessions.get(Role::Current).is_some_and(|session| session.may_send(1, now)) {
             active.timers.arm(Timer::Flush, now);
             self.active.reschedule(slot);
