@@ -60,12 +60,9 @@ fn flooded<M: Machine>(weapon: Weapon, rate: u64) -> Result<()> {
     }
     ensure!(answered * 2 >= PINGS, "in the flood {answered} of {PINGS} pings were answered within 300 ms");
     transfer::echoed(&laptop.host, (address, ECHO_PORT).into(), 20_000).context("in the flood")?;
-    let sent = flood.sent();
     drop(flood);
     laptop.reaches(address, LIMIT)?;
-    serves_still(&mut sensor, &laptop, address)?;
-    ensure!(sent >= 5 * rate / 2, "{sent} datagrams are no flood");
-    Ok(())
+    serves_still(&mut sensor, &laptop, address)
 }
 
 /// That a board did not start again meanwhile, and that all is as before.
