@@ -29,7 +29,7 @@ fn a_peer_that_started_again_has_a_new_session_with_a_board<M: Machine>() -> Res
     sensor.start()?;
     let address = joined(&mut sensor)?;
     laptop.reaches(address, LIMIT)?;
-    sensor.wait_for("session with", LIMIT)?;
+    sensor.wait_for("first session", LIMIT)?;
     laptop.kill()?;
     laptop.start()?;
     laptop.reaches(address, BACK_LIMIT)?;
