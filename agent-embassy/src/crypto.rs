@@ -1,4 +1,4 @@
 //! The primitives that a chip's node uses.
 
-/// Core's default primitives.
-pub(crate) type ChipCrypto = weft_core::crypto::RustCrypto;
+/// Core's AEAD, and the X25519 that is faster on the chip.
+pub(crate) type ChipCrypto = weft_x25519::ChipCrypto;

@@ -10,12 +10,12 @@ use crate::element::Half;
 /// The columns of a product of two [`Half`]s.
 pub(crate) type Columns = [i32; 19];
 
-#[cfg(all(target_arch = "arm", target_os = "none"))]
+#[cfg(short_multiply)]
 pub(crate) use armv6m::{multiply, square};
-#[cfg(any(test, not(all(target_arch = "arm", target_os = "none"))))]
+#[cfg(any(test, not(short_multiply)))]
 pub(crate) use portable::{multiply, square};
 
-#[cfg(all(target_arch = "arm", target_os = "none"))]
+#[cfg(short_multiply)]
 mod armv6m {
     #![expect(unsafe_code, reason = "calls the assembly")]
 
@@ -44,7 +44,7 @@ mod armv6m {
     }
 }
 
-#[cfg(any(test, not(all(target_arch = "arm", target_os = "none"))))]
+#[cfg(any(test, not(short_multiply)))]
 mod portable {
     use super::{Columns, Half};
 

@@ -4,11 +4,10 @@
 //! written for the whole product, and spend there most of their time in a helper function that puts it together.
 //! The field arithmetic here needs no more than the low half.
 //!
-//! [`ChipX25519`] is the implementation behind core's seam, [`ChipCrypto`] the bundle with core's AEAD. There is no
+//! [`ChipX25519`] is the implementation behind core's seam. [`ChipCrypto`] bundles core's AEAD with it on a chip
+//! without a long multiply, and with core's own X25519 elsewhere, RISC-V included, where that one is faster. There is no
 //! heap, and 1.2 KB of stack are used. No branch and no index depends on a secret, and what is computed is wiped; the
 //! program in `hil-tests/cost-probe` counts instructions and checks that their number is the same for any secret.
-//!
-//! A chip with a long multiply, RISC-V included, is better off with core's default.
 //!
 //! | module | holds |
 //! |---|---|
@@ -53,11 +52,14 @@ impl DiffieHellman for ChipX25519 {
     }
 }
 
-/// The primitives of a chip without a long multiply: core's AEAD and [`ChipX25519`].
+/// The primitives for a chip: core's AEAD, and the X25519 that is faster there.
 #[derive(Clone, Copy, Debug)]
 pub struct ChipCrypto;
 
 impl Crypto for ChipCrypto {
     type Aead = <RustCrypto as Crypto>::Aead;
+    #[cfg(short_multiply)]
     type Dh = ChipX25519;
+    #[cfg(not(short_multiply))]
+    type Dh = <RustCrypto as Crypto>::Dh;
 }

@@ -23,17 +23,34 @@ mod report;
 mod stack;
 mod wireguard;
 
-use weft_core::crypto::RustCrypto;
-use weft_x25519::ChipCrypto;
+use core::any::TypeId;
+
+use weft_core::crypto::{Crypto, RustCrypto};
+use weft_x25519::{ChipCrypto, ChipX25519};
+
+/// Core's AEAD with our X25519, also on a chip that has a long multiply.
+struct Ours;
+
+impl Crypto for Ours {
+    type Aead = <RustCrypto as Crypto>::Aead;
+    type Dh = ChipX25519;
+}
+
+/// The X25519 that nodes use on this chip is the faster one.
+fn check_choice() {
+    let ours = TypeId::of::<<ChipCrypto as Crypto>::Dh>() == TypeId::of::<ChipX25519>();
+    assert_eq!(ours, cfg!(target_arch = "arm"));
+}
 
 fn run() -> ! {
+    check_choice();
     counter::start();
     diffie_hellman::run();
     packet::run();
-    wireguard::run::<ChipCrypto>("weft, weft-x25519");
+    wireguard::run::<Ours>("weft, weft-x25519");
     wireguard::run::<RustCrypto>("weft, x25519-dalek");
     other_wireguard::run();
-    control::run::<ChipCrypto>("weft, weft-x25519");
+    control::run::<Ours>("weft, weft-x25519");
     control::run::<RustCrypto>("weft, x25519-dalek");
     constant_time::run();
     semihosting::process::exit(0)
