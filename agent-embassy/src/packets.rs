@@ -6,8 +6,8 @@ use crate::MTU;
 
 /// Room for a datagram: the largest inner packet with header and tag.
 pub(crate) const DATAGRAM_LEN: usize = MTU + 32;
-/// Packets on their way to the inner stack.
-pub(crate) const INBOUND: usize = 2;
+/// Packets on their way to the inner stack. Others wait as datagrams in the outer stack.
+pub(crate) const INBOUND: usize = 1;
 /// Packets on their way from the inner stack.
 pub(crate) const OUTBOUND: usize = 2;
 

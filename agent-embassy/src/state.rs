@@ -23,7 +23,7 @@ const UDP_TRANSMIT: usize = DATAGRAM_LEN + 256;
 /// Datagrams in either direction, whatever their length.
 pub(crate) const UDP_PACKETS: usize = 8;
 /// Bytes of the control server in flight. Frames are put together by core.
-const TCP_RECEIVE: usize = 1_024;
+const TCP_RECEIVE: usize = 536;
 /// A whole frame for the control server: it is written where it is sent from.
 const TCP_TRANSMIT: usize = MAX_FRAME;
 

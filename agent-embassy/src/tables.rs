@@ -18,8 +18,8 @@ use weft_core::{
 
 use crate::MTU;
 
-/// Replay window in 64-bit words: 256 bits, many times what this chip has room for on the way.
-const WINDOW_WORDS: usize = 4;
+/// Replay window in 64-bit words: 128 bits, many times what a chip sends or takes at a stretch.
+const WINDOW_WORDS: usize = 2;
 /// Packets of all peers that wait for a handshake.
 pub(crate) const STAGED: usize = 2;
 /// Nodes of the allowed-IP trie for each peer: two for each of its two addresses.

@@ -38,6 +38,7 @@ impl Instant {
     }
 
     /// The time that passed since `earlier`; zero where `earlier` is later.
+    #[cfg_attr(target_os = "none", inline(never))]
     pub const fn saturating_since(self, earlier: Self) -> Duration {
         Duration::from_micros(self.after.get().saturating_sub(earlier.after.get()))
     }

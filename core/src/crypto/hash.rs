@@ -11,23 +11,38 @@ const BLOCK_LEN: usize = 64;
 
 /// BLAKE2s-256 of the concatenation of `parts`.
 pub fn hash(parts: &[&[u8]]) -> [u8; HASH_LEN] {
-    let mut state = blake2s_simd::State::new();
-    for part in parts {
-        state.update(part);
-    }
-    *state.finalize().as_array()
+    blake2s(HASH_LEN, &[], &[], parts)
 }
 
 /// Keyed BLAKE2s with a 16-byte output, over the concatenation of `parts`. The key has at most 32 bytes.
 pub fn mac(key: &[u8], parts: &[&[u8]]) -> [u8; MAC_LEN] {
-    let mut state = blake2s_simd::Params::new().hash_length(MAC_LEN).key(key).to_state();
-    for part in parts {
+    let mut digest = blake2s(MAC_LEN, key, &[], parts);
+    let mut out = [0; MAC_LEN];
+    out.iter_mut().zip(&digest).for_each(|(out, byte)| *out = *byte);
+    digest.zeroize();
+    out
+}
+
+/// A BLAKE2s of `len` bytes over `head` and `parts`, at the start of what is returned.
+#[cfg(not(target_os = "none"))]
+fn blake2s(len: usize, key: &[u8], head: &[u8], parts: &[&[u8]]) -> [u8; HASH_LEN] {
+    let mut state = blake2s_simd::Params::new().hash_length(len).key(key).to_state();
+    for part in core::iter::once(&head).chain(parts) {
         state.update(part);
     }
-    let digest = state.finalize();
-    let mut out = [0; MAC_LEN];
-    out.iter_mut().zip(digest.as_bytes()).for_each(|(out, byte)| *out = *byte);
+    let mut out = [0; HASH_LEN];
+    out.iter_mut().zip(state.finalize().as_bytes()).for_each(|(out, byte)| *out = *byte);
     out
+}
+
+/// A BLAKE2s of `len` bytes over `head` and `parts`, at the start of what is returned.
+#[cfg(target_os = "none")]
+fn blake2s(len: usize, key: &[u8], head: &[u8], parts: &[&[u8]]) -> [u8; HASH_LEN] {
+    let mut state = super::blake2s::Blake2s::new(len, key);
+    for part in core::iter::once(&head).chain(parts) {
+        state.update(part);
+    }
+    state.finish()
 }
 
 /// HMAC (RFC 2104) over BLAKE2s-256, over the concatenation of `parts`.
@@ -38,12 +53,7 @@ pub fn hmac(key: &[u8; HASH_LEN], parts: &[&[u8]]) -> [u8; HASH_LEN] {
         *inner ^= byte;
         *outer ^= byte;
     }
-    let mut state = blake2s_simd::State::new();
-    state.update(&inner_pad);
-    for part in parts {
-        state.update(part);
-    }
-    let mut inner = *state.finalize().as_array();
+    let mut inner = blake2s(HASH_LEN, &[], &inner_pad, parts);
     let out = hash(&[&outer_pad, &inner]);
     inner_pad.zeroize();
     outer_pad.zeroize();

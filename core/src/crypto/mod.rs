@@ -6,6 +6,8 @@
 //! handshake and the control channel share, and [`xchacha`] the long-nonce AEAD of cookie replies, over any [`Aead`].
 
 pub mod aead;
+#[cfg(any(test, target_os = "none"))]
+mod blake2s;
 pub mod dh;
 pub mod hash;
 pub mod noise;
