@@ -18,8 +18,8 @@ use crate::{
 
 /// Datagrams of peers that the outer stack may hold until the node has time for them.
 const UDP_RECEIVE: usize = 3 * DATAGRAM_LEN;
-/// Datagrams to peers that the outer stack has not sent yet: a full one, and handshakes.
-const UDP_TRANSMIT: usize = DATAGRAM_LEN + 256;
+/// Datagrams to peers that the outer stack has not sent yet: a full one, or handshakes.
+const UDP_TRANSMIT: usize = DATAGRAM_LEN;
 /// Datagrams in either direction, whatever their length.
 pub(crate) const UDP_PACKETS: usize = 8;
 /// Bytes of the control server in flight. Frames are put together by core.

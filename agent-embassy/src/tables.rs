@@ -20,10 +20,10 @@ use crate::MTU;
 
 /// Replay window in 64-bit words: 128 bits, many times what a chip sends or takes at a stretch.
 const WINDOW_WORDS: usize = 2;
-/// Packets of all peers that wait for a handshake.
-pub(crate) const STAGED: usize = 2;
-/// Nodes of the allowed-IP trie for each peer: two for each of its two addresses.
-const TRIE_NODES: usize = 4;
+/// Packets of all peers that wait for a handshake. The oldest makes room: its sender will send it again.
+pub(crate) const STAGED: usize = 1;
+/// Nodes of the allowed-IP trie for each peer: two for its one address, IPv6 being left out on a chip.
+const TRIE_NODES: usize = if cfg!(target_os = "none") { 2 } else { 4 };
 /// Receiver indices for each peer.
 const INDICES: usize = 4;
 /// Places in the index of ids for each peer.

@@ -13,6 +13,8 @@ const fn choose(chip: usize, host: usize) -> usize {
 pub(crate) const PEER_TEXT: usize = choose(72, 160);
 /// Bytes for this node's texts (name, domain, user, tags) with a separator between each.
 pub(crate) const SELF_TEXT: usize = choose(224, 384);
+/// Whether inner addresses of IPv6 are of use. A chip's inner stack speaks IPv4 alone, for the sake of its flash.
+pub(crate) const INNER_V6: bool = !CHIP;
 /// Candidate endpoints of one peer.
 pub(crate) const CANDIDATES: usize = choose(4, 8);
 /// Bytes of a sentence for a person.
@@ -30,9 +32,9 @@ pub(crate) const RECENT_PEERS: usize = choose(16, 64);
 /// Events of the device that wait to be collected.
 pub(crate) const DEVICE_EVENTS: usize = choose(8, 32);
 /// Questions for peers that are remembered with their answers.
-pub(crate) const LOOKUPS: usize = choose(16, 64);
+pub(crate) const LOOKUPS: usize = choose(12, 64);
 /// Questions for peers that are to be sent.
-pub(crate) const UNSENT_LOOKUPS: usize = choose(4, 16);
+pub(crate) const UNSENT_LOOKUPS: usize = choose(2, 16);
 /// Initiations that wait until their sender is known.
 pub(crate) const STRANGERS: usize = choose(4, 16);
 /// Peers that made room whose greatest timestamp is remembered.

@@ -207,7 +207,8 @@ pub(super) fn one_of_each(addresses: impl Iterator<Item = Address>) -> (Option<I
     for Address(address) in addresses {
         match address {
             IpAddr::V4(address) => _ = v4.get_or_insert(address),
-            IpAddr::V6(address) => _ = v6.get_or_insert(address),
+            IpAddr::V6(address) if limits::INNER_V6 => _ = v6.get_or_insert(address),
+            IpAddr::V6(_) => {}
         }
     }
     (v4, v6)
