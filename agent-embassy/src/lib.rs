@@ -112,7 +112,8 @@ where
     F: embedded_storage_async::nor_flash::NorFlash,
     E: Entropy,
 {
-    let (shared, tables, sockets) = state.split();
-    let runner = Runner { shared, peers: PEERS, tables, sockets, config, outer, flash, entropy };
+    let parts = state.split();
+    let shared = parts.shared;
+    let runner = Runner { parts, peers: PEERS, config, outer, flash, entropy };
     (Node::new(shared), Device::new(shared), runner)
 }

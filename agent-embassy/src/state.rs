@@ -1,6 +1,9 @@
 //! Everything of a node that is static.
 
-use core::cell::{OnceCell, RefCell};
+use core::{
+    cell::{OnceCell, RefCell},
+    mem::MaybeUninit,
+};
 
 use embassy_sync::waitqueue::WakerRegistration;
 use weft_core::{
@@ -34,7 +37,17 @@ const TCP_TRANSMIT: usize = MAX_FRAME;
 pub struct State<const PEERS: usize = 16> {
     tables: Tables<PEERS>,
     sockets: SocketBuffers,
+    /// The node is made where it stays: it is too large for the stack.
+    node: MaybeUninit<ChipNode>,
     shared: Shared,
+}
+
+/// The parts of a state, for those who use them.
+pub(crate) struct Parts {
+    pub(crate) shared: &'static Shared,
+    pub(crate) tables: NodeTables<ChipStorage>,
+    pub(crate) sockets: &'static mut SocketBuffers,
+    pub(crate) node: &'static mut MaybeUninit<ChipNode>,
 }
 
 /// Buffers of the outer sockets.
@@ -55,9 +68,12 @@ pub(crate) struct TcpBuffers {
     pub(crate) transmit: [u8; TCP_TRANSMIT],
 }
 
+/// Core's node.
+pub(crate) type ChipNode = Node<ChipStorage, ChipCrypto>;
+
 /// Core's node with its source of randomness.
 pub(crate) struct Mesh {
-    pub(crate) node: Node<ChipStorage, ChipCrypto>,
+    pub(crate) node: &'static mut ChipNode,
     pub(crate) rng: Random,
 }
 
@@ -96,6 +112,7 @@ impl<const PEERS: usize> State<PEERS> {
                 udp: UdpBuffers { receive: [0; UDP_RECEIVE], transmit: [0; UDP_TRANSMIT] },
                 tcp: TcpBuffers { receive: [0; TCP_RECEIVE], transmit: [0; TCP_TRANSMIT] },
             },
+            node: MaybeUninit::uninit(),
             shared: Shared {
                 mesh: OnceCell::new(),
                 inbound: RefCell::new(Ring::new()),
@@ -107,8 +124,8 @@ impl<const PEERS: usize> State<PEERS> {
         }
     }
 
-    pub(crate) fn split(&'static mut self) -> (&'static Shared, NodeTables<ChipStorage>, &'static mut SocketBuffers) {
-        (&self.shared, self.tables.lend(), &mut self.sockets)
+    pub(crate) fn split(&'static mut self) -> Parts {
+        Parts { shared: &self.shared, tables: self.tables.lend(), sockets: &mut self.sockets, node: &mut self.node }
     }
 }
 

@@ -37,6 +37,7 @@ pub(super) struct Datagrams<'a> {
 }
 
 impl<'a> Datagrams<'a> {
+    #[inline(never)]
     pub(super) fn new(
         stack: Stack<'a>,
         port: u16,

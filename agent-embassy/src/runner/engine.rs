@@ -80,6 +80,7 @@ pub(super) struct Engine<'a> {
 
 impl<'a> Engine<'a> {
     /// An engine for a node that runs.
+    #[inline(never)]
     pub(super) fn new(
         shared: &'static Shared,
         mesh: &'static RefCell<Mesh>,

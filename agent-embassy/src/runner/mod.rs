@@ -24,7 +24,6 @@ use embassy_futures::join::join4;
 use embassy_net::{Stack, udp::PacketMetadata};
 use embassy_time::{Duration, Instant, Timer};
 use embedded_storage_async::nor_flash::NorFlash;
-use weft_core::node::NodeTables;
 use zeroize::Zeroizing;
 
 use self::{control::Control, datagrams::Datagrams, engine::Engine, keeper::Keeper, wants::Wants};
@@ -35,8 +34,7 @@ use crate::{
     flash::Store,
     fmt::warning,
     random::Entropy,
-    state::{Shared, SocketBuffers, UDP_PACKETS},
-    tables::ChipStorage,
+    state::{Parts, UDP_PACKETS},
 };
 
 /// Noise of the board is mixed in so often.
@@ -46,10 +44,8 @@ const RETRY: Duration = Duration::from_secs(10);
 
 /// The node's task; see [`run`](Self::run).
 pub struct Runner<'d, F, E> {
-    pub(crate) shared: &'static Shared,
+    pub(crate) parts: Parts,
     pub(crate) peers: usize,
-    pub(crate) tables: NodeTables<ChipStorage>,
-    pub(crate) sockets: &'static mut SocketBuffers,
     pub(crate) config: Config<'d>,
     pub(crate) outer: Stack<'d>,
     pub(crate) flash: F,
@@ -66,18 +62,26 @@ impl<F: NorFlash, E: Entropy> Runner<'_, F, E> {
     /// Runs the node for ever. `inner` is the stack over [`Device`](crate::Device); its address is set here once the
     /// server assigns one.
     pub async fn run(self, inner: Stack<'_>) -> ! {
-        let Self { shared, peers, tables, sockets, config, outer, mut flash, mut entropy } = self;
+        let Self { parts: Parts { shared, tables, sockets, node }, peers, config, outer, mut flash, mut entropy } =
+            self;
         let mut store = loop {
-            // Pinned in a statement of its own: its room is free again when it is done.
-            let opened = apart(pin!(Store::open(&mut flash))).await;
-            match opened {
-                Ok(store) => break store,
-                Err(error) => start::no_flash(error, shared).await,
+            let error = {
+                // Not a result of the future, which would stay on this function's stack for ever.
+                let mut opened = None;
+                apart(pin!(async { opened = Some(Store::open(&mut flash).await) })).await;
+                match opened {
+                    Some(Ok(store)) => break store,
+                    Some(Err(error)) => Some(error),
+                    None => None,
+                }
+            };
+            if let Some(error) = error {
+                start::no_flash(error, shared).await;
             }
         };
         start::log_report(store.report());
         let random = apart(pin!(start::randomness(&mut store, &mut entropy, shared))).await;
-        let mesh = start::node(shared, tables, peers, random);
+        let mesh = start::node(shared, tables, node, peers, random);
         loop {
             let restored = apart(pin!(start::restore(&mut store, mesh, &config))).await;
             let Err(error) = restored else { break };

@@ -2,7 +2,7 @@
 //!
 //! Nothing here gives up. What cannot be done is said, and tried again after a while.
 
-use core::cell::RefCell;
+use core::{cell::RefCell, mem::MaybeUninit};
 
 use embassy_time::{Duration, Timer};
 use embedded_storage_async::nor_flash::NorFlash;
@@ -18,7 +18,7 @@ use crate::{
     flash::{FlashError, OpenError, Report, Setting, Store},
     fmt::{info, warning},
     random::{Entropy, Random},
-    state::{Mesh, Shared},
+    state::{ChipNode, Mesh, Shared},
     tables::{ChipStorage, STAGED},
 };
 
@@ -78,20 +78,19 @@ pub(super) async fn randomness<F: NorFlash, E: Entropy>(
 pub(super) fn node(
     shared: &'static Shared,
     tables: NodeTables<ChipStorage>,
+    place: &'static mut MaybeUninit<ChipNode>,
     peers: usize,
     mut rng: Random,
 ) -> &'static RefCell<Mesh> {
     let capacity = Capacity { peers: u32::try_from(peers).ok(), routes: None };
     let config =
         NodeConfig { os: SYSTEM, agent: env!("CARGO_PKG_VERSION"), capacity: Some(capacity), ..NodeConfig::default() };
-    shared.mesh.get_or_init(move || {
-        let mut node = Node::new(config, tables, &mut rng);
-        let device = node.device_mut();
-        device.set_mtu(MTU);
-        device.set_max_staged(STAGED);
-        device.set_load_limit(LOAD.0, LOAD.1);
-        RefCell::new(Mesh { node, rng })
-    })
+    let node = place.write(Node::new(config, tables, &mut rng));
+    let device = node.device_mut();
+    device.set_mtu(MTU);
+    device.set_max_staged(STAGED);
+    device.set_load_limit(LOAD.0, LOAD.1);
+    shared.mesh.get_or_init(|| RefCell::new(Mesh { node, rng }))
 }
 
 /// Gives the node what flash kept of it.
@@ -120,8 +119,8 @@ pub(super) async fn restore<F: NorFlash>(
     }
     if let Some(identity) = store.identity().await? {
         mesh.node.restore_identity(identity, now);
-        let whole = store.restore_netmap(&mut mesh.node, now).await?;
-        store.restore_recent_peers(&mut mesh.node, now).await?;
+        let whole = store.restore_netmap(mesh.node, now).await?;
+        store.restore_recent_peers(mesh.node, now).await?;
         info!("restored {} peers, netmap whole: {}", mesh.node.netmap().len(), whole);
     }
     let given = match store.join_key().await? {
