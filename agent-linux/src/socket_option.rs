@@ -12,7 +12,7 @@ use std::{
 pub(crate) fn allow_fragments(socket: &impl AsFd, ipv6: bool) -> io::Result<()> {
     if ipv6 {
         set(socket, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_WANT)?;
-        set(socket, libc::IPPROTO_IPV6, libc::IPV6_DONTFRAG, 0)
+        clear(socket, libc::IPPROTO_IPV6, libc::IPV6_DONTFRAG)
     } else {
         set(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DONT)
     }
@@ -21,7 +21,15 @@ pub(crate) fn allow_fragments(socket: &impl AsFd, ipv6: bool) -> io::Result<()> 
 /// Has the kernel leave out arrival times, which `quinn-udp` asks for: with them its control buffer is too small for
 /// the traffic class of a coalesced IPv4 datagram, and the ECN bits are cut off.
 pub(crate) fn without_timestamps(socket: &impl AsFd) -> io::Result<()> {
-    set(socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 0)
+    clear(socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS)
+}
+
+/// Sets an option to 0. Where the kernel, or QEMU in its place, does not know the option, nobody can have set it.
+fn clear(socket: &impl AsFd, level: libc::c_int, name: libc::c_int) -> io::Result<()> {
+    match set(socket, level, name, 0) {
+        Err(error) if error.raw_os_error() == Some(libc::ENOPROTOOPT) => Ok(()),
+        result => result,
+    }
 }
 
 fn set(socket: &impl AsFd, level: libc::c_int, name: libc::c_int, value: libc::c_int) -> io::Result<()> {

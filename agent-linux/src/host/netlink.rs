@@ -18,7 +18,7 @@ use rtnetlink::{
         address::{AddressAttribute, AddressFlags, AddressMessage},
         link::{LinkAttribute, LinkFlags, LinkMessage},
         route::{RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType},
-        rule::RuleAttribute,
+        rule::{RuleAttribute, RuleMessage},
     },
 };
 use tokio::sync::Notify;
@@ -95,13 +95,7 @@ impl Netlink {
         let mut view = HostView { interfaces, ipv6_off: ipv6_is_off(), ..HostView::default() };
         for version in versions() {
             view.routes.extend(self.routes(version.clone()).await?.iter().filter_map(route));
-            let mut rules = self.handle.rule().get(version).execute();
-            while let Some(rule) = rules.try_next().await.map_err(into_io)? {
-                view.rules.extend(rule.attributes.iter().filter_map(|attribute| match attribute {
-                    RuleAttribute::Priority(priority) => Some(*priority),
-                    _ => None,
-                }));
-            }
+            view.rules.extend(rules(version).await);
         }
         let lists = RESOLV_CONF.iter().filter_map(|path| fs::read_to_string(path).ok());
         view.name_servers = lists.flat_map(|text| name_servers(&text)).collect();
@@ -176,6 +170,23 @@ impl Netlink {
         };
         self.handle.route().get(filter).execute().try_collect().await.map_err(into_io)
     }
+}
+
+/// The priorities of the routing rules; none where there are no rules in the kernel, as on some small routers.
+///
+/// Asked for over a connection of their own: `rtnetlink` gives a connection up after a request that could not be sent,
+/// and QEMU's user emulation sends no request for rules.
+async fn rules(version: IpVersion) -> Vec<u32> {
+    let Ok((connection, handle, _)) = rtnetlink::new_connection() else { return Vec::new() };
+    tokio::spawn(connection);
+    let listed: Vec<RuleMessage> = handle.rule().get(version).execute().try_collect().await.unwrap_or_default();
+    let attributes = listed.into_iter().flat_map(|rule| rule.attributes);
+    attributes
+        .filter_map(|attribute| match attribute {
+            RuleAttribute::Priority(priority) => Some(priority),
+            _ => None,
+        })
+        .collect()
 }
 
 /// Whether somebody listens at a Unix socket, also one who has stopped to accept.
