@@ -18,6 +18,7 @@
 //! | [`board`] | a board with firmware in an emulator: flash, cable, log |
 //! | [`machine`] | the emulated machines |
 //! | [`selftest`] | the services that firmware has for tests |
+//! | [`distribution`] | the binaries of `cargo xtask dist`, and programs that an emulator runs |
 //! | [`dhcp`] | a DHCP server for a subnet of the lab |
 //! | [`process`] | a daemon in a namespace, with its log, gone when dropped |
 //! | [`wait`] | waiting for a condition, with a deadline and a sentence |
@@ -32,6 +33,7 @@ pub mod board;
 pub mod capture;
 mod defmt_log;
 pub mod dhcp;
+pub mod distribution;
 pub mod ethernet;
 mod evidence;
 pub mod file_server;

@@ -15,6 +15,7 @@ use tempfile::TempDir;
 
 use crate::{
     binaries,
+    distribution::Program,
     lab::{Host, Lab},
     process::{Daemon, output},
     proxy::{self, Proxy},
@@ -52,6 +53,8 @@ pub struct Setup {
     pub proxy: Option<proxy::Edit>,
     /// A small disk for the server's folder, gone with the server.
     pub disk: Option<Disk>,
+    /// A server of another processor.
+    pub server: Option<Program>,
 }
 
 /// The size of a file system in memory, in kilobytes, that a daemon keeps its files on.
@@ -72,6 +75,7 @@ pub struct Node {
     daemon: Option<Daemon>,
     disk: Option<Disk>,
     resolv_conf: Option<PathBuf>,
+    program: Program,
 }
 
 impl Mesh {
@@ -123,11 +127,20 @@ impl Mesh {
     }
 
     fn serve_command(&self) -> Result<Command> {
-        let mut command = command_on_disk(&self.host, &binaries::weft_control()?, &self.data, self.setup.disk)?;
-        command.args(["serve", "--data"]).arg(&self.data).args(["--listen", &format!("0.0.0.0:{CONTROL_PORT}")]);
+        let program = self.server_program()?;
+        let mut command = command_on_disk(&self.host, &program.started(), &self.data, self.setup.disk)?;
+        program
+            .complete(&mut command)
+            .args(["serve", "--data"])
+            .arg(&self.data)
+            .args(["--listen", &format!("0.0.0.0:{CONTROL_PORT}")]);
         let port = if self.proxy.is_some() { PROXY_PORT } else { CONTROL_PORT };
         command.args(["--url", &format!("http://{}:{port}", self.host.ipv4())]).args(self.setup.serve);
         Ok(command)
+    }
+
+    fn server_program(&self) -> Result<Program> {
+        self.setup.server.clone().map_or_else(|| Ok(binaries::weft_control()?.into()), Ok)
     }
 
     /// Starts the control server and waits until it listens.
@@ -176,12 +189,12 @@ impl Mesh {
 
     /// A call of the server's command line.
     pub fn admin_command(&self, arguments: &[&str]) -> Result<Command> {
-        let program = binaries::weft_control()?;
+        let program = self.server_program()?;
         let mut command = match (&self.daemon, self.setup.disk) {
-            (Some(daemon), Some(_)) => daemon.command_beside(program),
-            _ => self.host.command(program),
+            (Some(daemon), Some(_)) => daemon.command_beside(program.started()),
+            _ => self.host.command(program.started()),
         };
-        command.arg("--data").arg(&self.data).args(arguments);
+        program.complete(&mut command).arg("--data").arg(&self.data).args(arguments);
         Ok(command)
     }
 
@@ -195,15 +208,20 @@ impl Mesh {
 
     /// Adds a machine with a running daemon that has not joined yet.
     pub fn machine(&mut self, name: &str) -> Result<Node> {
-        self.machine_on(name, None)
+        self.machine_on(name, None, binaries::weft()?.into())
+    }
+
+    /// The same with another agent.
+    pub fn machine_with(&mut self, name: &str, program: Program) -> Result<Node> {
+        self.machine_on(name, None, program)
     }
 
     /// The same with the daemon's state on a small disk of its own, which is gone with the daemon.
     pub fn machine_on_disk(&mut self, name: &str, disk: Disk) -> Result<Node> {
-        self.machine_on(name, Some(disk))
+        self.machine_on(name, Some(disk), binaries::weft()?.into())
     }
 
-    fn machine_on(&mut self, name: &str, disk: Option<Disk>) -> Result<Node> {
+    fn machine_on(&mut self, name: &str, disk: Option<Disk>, program: Program) -> Result<Node> {
         let host = self.lab.host(name)?;
         let folder = self.folder.path().join(name);
         let mut node = Node {
@@ -214,6 +232,7 @@ impl Mesh {
             daemon: None,
             disk,
             resolv_conf: None,
+            program,
         };
         node.start()?;
         Ok(node)
@@ -257,12 +276,17 @@ impl Node {
             std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
         }
         std::fs::set_permissions(&self.state, Permissions::from_mode(0o700))?;
-        let program = binaries::weft()?;
+        let program = self.program.started();
         let mut command = match &self.resolv_conf {
             Some(file) => command_with_resolv_conf(&self.host, &program, file),
             None => command_on_disk(&self.host, &program, &self.state, self.disk)?,
         };
-        command.args(["daemon", "--state"]).arg(&self.state).arg("--socket").arg(&self.socket);
+        self.program
+            .complete(&mut command)
+            .args(["daemon", "--state"])
+            .arg(&self.state)
+            .arg("--socket")
+            .arg(&self.socket);
         let mut daemon = Daemon::spawn(&format!("weft daemon on {}", self.name), &mut command)?;
         wait::for_ok(&format!("the daemon on {} to answer", self.name), START_LIMIT, || {
             if let Some(status) = daemon.exit_status()? {
@@ -299,8 +323,8 @@ impl Node {
 
     /// A call of `weft` against this daemon.
     pub fn weft_command(&self, arguments: &[&str]) -> Result<Command> {
-        let mut command = self.host.command(binaries::weft()?);
-        command.arg("--socket").arg(&self.socket).args(arguments);
+        let mut command = self.host.command(self.program.started());
+        self.program.complete(&mut command).arg("--socket").arg(&self.socket).args(arguments);
         Ok(command)
     }
 

@@ -7,6 +7,8 @@ use std::{
     sync::OnceLock,
 };
 
+use crate::distribution::{Architecture, distributed};
+
 /// One thing that a test needs of the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Requirement {
@@ -23,6 +25,13 @@ pub enum Requirement {
     },
     /// The binaries `weft` and `weft-control` are built.
     WeftBinaries,
+    /// `cargo xtask dist` built these binaries for a processor.
+    Distributed {
+        /// The processor.
+        architecture: Architecture,
+        /// The binaries.
+        names: &'static [&'static str],
+    },
     /// The firmware image of an emulated board is built.
     Firmware {
         /// The folder in `boards/`.
@@ -67,6 +76,9 @@ impl Requirement {
                 .and_then(|_| crate::binaries::weft_control())
                 .err()
                 .map(|error| error.to_string()),
+            Self::Distributed { architecture, names } => {
+                names.iter().find_map(|name| distributed(architecture, name).err()).map(|error| error.to_string())
+            }
             Self::Firmware { board, target } => {
                 crate::binaries::firmware(board, target).err().map(|error| error.to_string())
             }

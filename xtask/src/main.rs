@@ -3,11 +3,13 @@
 //! | module | holds |
 //! |---|---|
 //! | [`workspace`] | where the workspace is, and cargo in it |
-//! | [`setup`] | what the machine must have: Debian packages, rustup targets, cargo-deny, a C compiler |
+//! | [`setup`] | what the machine must have: Debian packages, packages of PyPI, rustup targets, cargo-deny, a C compiler |
+//! | [`toolchain`] | which Rust compiler builds for a target that is not this machine |
 //! | [`sandbox`] | fresh namespaces for everything that makes interfaces, so that nothing outlives the command |
 //! | [`tally`] | counts of passed, failed and skipped |
 //! | [`mod@bench`] | `cargo xtask bench` |
 //! | [`demo`] | `cargo xtask demo` |
+//! | [`dist`] | `cargo xtask dist` |
 //! | [`firmware`] | `cargo xtask firmware` |
 //! | [`mod@test`] | `cargo xtask test` |
 //! | [`no_alloc`] | the checks that core needs no heap |
@@ -17,6 +19,7 @@
 
 mod bench;
 mod demo;
+mod dist;
 mod firmware;
 mod lint;
 mod no_alloc;
@@ -24,11 +27,12 @@ mod sandbox;
 mod setup;
 mod tally;
 mod test;
+mod toolchain;
 mod workspace;
 
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 /// Everything that a person or CI runs.
@@ -61,8 +65,11 @@ enum Command {
     ///
     /// Fails where the memory is not that of the table in boards/README.md, or weft takes more than it may.
     Firmware(firmware::Options),
-    /// Build packages for distribution (not built yet)
-    Dist,
+    /// Build static, stripped binaries for small routers and servers, into `target/dist`, and print their sizes
+    ///
+    /// For x86_64, aarch64 and armv7. The first run gets Zig, which compiles the C parts, from PyPI, and Debian's Rust for
+    /// processors that rustup has no standard library for.
+    Dist(dist::Options),
 }
 
 fn main() -> ExitCode {
@@ -84,7 +91,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
         Command::Lint => lint::run(),
         Command::Ci => ci(),
         Command::Firmware(options) => firmware::run(options),
-        Command::Dist => bail!("`dist` is not built yet: install with `cargo install --path agent-linux` until then"),
+        Command::Dist(options) => dist::run(options),
     }
 }
 

@@ -1,18 +1,18 @@
-//! What the machine must have: Debian packages, rustup targets, cargo-deny, a C compiler.
+//! What the machine must have: Debian packages, packages of PyPI, rustup targets, cargo-deny, a C compiler.
 //!
 //! As root what is missing is installed. A plain user is told the exact command; a test that needs what is still
 //! missing then is a named skip.
 
 use std::{
     io::Write,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
 use anyhow::{Context, Result, bail};
 use weft_hil::requirement::find_program;
 
-use crate::workspace::{cargo, heading, run};
+use crate::workspace::{cargo, heading, run, target};
 
 /// The chips that core is built for.
 pub(crate) const CHIP_TARGETS: [&str; 2] = ["thumbv6m-none-eabi", "riscv32imc-unknown-none-elf"];
@@ -47,6 +47,8 @@ pub(crate) const QEMU: &[Tool] =
 pub(crate) const TEST: &[Tool] = &[
     tool("curl", "curl"),
     tool("ping", "iputils-ping"),
+    tool("qemu-aarch64-static", "qemu-user-static"),
+    tool("qemu-arm-static", "qemu-user-static"),
     tool("qemu-system-arm", "qemu-system-arm"),
     tool("qemu-system-riscv32", "qemu-system-misc"),
     tool("tshark", "tshark"),
@@ -56,8 +58,13 @@ pub(crate) const TEST: &[Tool] = &[
 
 /// Installs what is missing of `tools`; returns the command that would install what it could not.
 pub(crate) fn tools(tools: &[Tool]) -> Result<Option<String>> {
-    let mut packages: Vec<&str> =
-        tools.iter().filter(|tool| find_program(tool.program).is_none()).map(|tool| tool.package).collect();
+    let missing = tools.iter().filter(|tool| find_program(tool.program).is_none());
+    packages(&missing.map(|tool| tool.package).collect::<Vec<_>>())
+}
+
+/// Installs Debian packages; returns the command that would where this cannot.
+pub(crate) fn packages(packages: &[&str]) -> Result<Option<String>> {
+    let mut packages = packages.to_vec();
     packages.dedup();
     if packages.is_empty() {
         return Ok(None);
@@ -77,13 +84,30 @@ pub(crate) fn tools(tools: &[Tool]) -> Result<Option<String>> {
         run(&mut apt("apt-get update"))?;
     }
     // Lists that are older than the archive name files which are no longer there; new lists cure it.
-    run(&mut apt(&command)).or_else(|_| run(&mut apt("apt-get update")).and_then(|()| run(&mut apt(&command))))?;
+    if run(&mut apt(&command)).is_ok() || run(&mut apt("apt-get update")).and_then(|()| run(&mut apt(&command))).is_ok()
+    {
+        return Ok(None);
+    }
+    // Where something is installed from elsewhere, newer than Debian's, apt may find no solution for all packages
+    // together and yet one for each: backports' qemu-utils beside Debian's QEMU is such a case.
+    for package in packages.iter().flat_map(|names| names.split_whitespace()) {
+        run(&mut apt(&format!("apt-get install --yes --no-install-recommends {package}")))?;
+    }
     Ok(None)
 }
 
 /// Like [`tools`], for tools without which nothing works.
 pub(crate) fn required_tools(needed: &[Tool]) -> Result<()> {
-    match tools(needed)? {
+    needed_first(tools(needed)?)
+}
+
+/// Like [`packages`], for packages without which nothing works.
+pub(crate) fn required_packages(needed: &[&str]) -> Result<()> {
+    needed_first(packages(needed)?)
+}
+
+fn needed_first(command: Option<String>) -> Result<()> {
+    match command {
         None => Ok(()),
         Some(command) => bail!("programs are missing; run this first:\n\n    {command}\n"),
     }
@@ -147,4 +171,27 @@ pub(crate) fn cargo_deny() -> Result<()> {
     }
     heading("Installing cargo-deny (some minutes)");
     run(&mut cargo("install --locked cargo-deny"))
+}
+
+/// Installs packages of PyPI, each as `name==version`, in a virtual environment of their own below the build folder;
+/// returns the folder of its programs.
+pub(crate) fn python_packages(name: &str, packages: &[&str]) -> Result<PathBuf> {
+    let folder = target().join("python").join(name);
+    let programs = folder.join("bin");
+    let (wanted, installed) = (packages.join("\n"), folder.join("installed"));
+    if std::fs::read_to_string(&installed).is_ok_and(|text| text == wanted) {
+        return Ok(programs);
+    }
+    let quiet = |command: &mut Command| {
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|end| end.success())
+    };
+    // Debian's python3 comes without the module that a virtual environment begins with.
+    if !quiet(Command::new("python3").args(["-c", "import ensurepip, venv"])) {
+        required_packages(&["python3-venv"])?;
+    }
+    heading(&format!("Installing {} of PyPI in {}", packages.join(", "), folder.display()));
+    run(Command::new("python3").args(["-m", "venv"]).arg(&folder))?;
+    run(Command::new(programs.join("pip")).args(["install", "--quiet", "--disable-pip-version-check"]).args(packages))?;
+    std::fs::write(&installed, wanted).with_context(|| format!("cannot write {}", installed.display()))?;
+    Ok(programs)
 }

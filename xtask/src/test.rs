@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 use crate::{
-    firmware, no_alloc, sandbox, setup,
+    dist, firmware, no_alloc, sandbox, setup,
     tally::Tally,
     workspace::{cargo, heading, run as step},
 };
@@ -39,6 +39,7 @@ fn prepare(options: &Options) -> Result<ExitCode> {
     step(&mut cargo("test --workspace --no-run"))?;
     no_alloc::fetch()?;
     firmware::test_images()?;
+    dist::test_binaries(options.full)?;
     let full = options.full.then_some("--full");
     sandbox::reexec(["test"].into_iter().chain(full))
 }

@@ -14,10 +14,14 @@ use weft_hil::{
 
 use super::{
     control::{line, megabytes, within},
-    server::{Resident, Server, release, target},
+    server::{Resident, Server, release},
     swarm::Swarm,
 };
-use crate::{sandbox, setup, tally::Tally, workspace::heading};
+use crate::{
+    sandbox, setup,
+    tally::Tally,
+    workspace::{heading, target},
+};
 
 /// What `cargo xtask bench agent` takes.
 #[derive(Clone, Debug, clap::Args)]

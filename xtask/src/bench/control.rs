@@ -7,10 +7,14 @@ use weft_hil::process::raise_open_files;
 
 use super::{
     memory_group::MemoryGroup,
-    server::{MEMORY_LIMIT, Server, target},
+    server::{MEMORY_LIMIT, Server},
     swarm::{HOLDERS, Swarm, micros},
 };
-use crate::{sandbox, setup, tally::Tally, workspace::heading};
+use crate::{
+    sandbox, setup,
+    tally::Tally,
+    workspace::{heading, target},
+};
 
 /// What `cargo xtask bench control` takes.
 #[derive(Clone, Debug, clap::Args)]

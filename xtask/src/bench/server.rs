@@ -15,16 +15,12 @@ use weft_hil::{
 };
 
 use super::memory_group::MemoryGroup;
-use crate::workspace::root;
+use crate::workspace::target;
 
 /// The server's memory, with the kernel's for its sockets, in bytes.
 pub(super) const MEMORY_LIMIT: u64 = 1_000_000_000;
 /// Where the server listens, inside the sandbox.
 const ADDRESS: &str = "127.0.0.1:8080";
-
-pub(super) fn target() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
-}
 
 pub(super) fn release(binary: &str) -> PathBuf {
     target().join("release").join(binary)
