@@ -51,5 +51,7 @@ fn traffic_goes_on_through_two_rekeys_without_a_loss<M: Machine>() -> Result<()>
     ensure!(began.elapsed() >= TWO_REKEYS, "ping ended early:\n{printed}");
     let loss = printed.split(", ").find(|part| part.contains("packet loss")).context("ping printed no loss")?;
     ensure!(loss.starts_with("0% "), "{loss}");
+    // Meanwhile the server had nothing to say, which is no reason to leave it.
+    ensure!(sensor.lines("does not answer")?.is_empty(), "the board took its silent server for dead");
     Ok(())
 }
