@@ -8,7 +8,7 @@ use support::{LIMIT, Machine, TestServer, Told, eventually};
 use weft_control::admin::Command;
 use weft_core::control::{
     ErrorCode,
-    record::{Endpoint, Endpoints, Health, Held, List, Logout, Lookup, Text, Watch},
+    record::{Address, Endpoint, Endpoints, Health, Held, List, Logout, Lookup, Text, Watch},
 };
 
 #[tokio::test]
@@ -139,9 +139,11 @@ async fn status_goes_to_those_who_watch_and_only_to_them() {
 async fn a_small_node_gets_the_peers_that_it_asks_for_and_their_changes() {
     let server = TestServer::start().await;
     let key = server.reusable_key().await;
-    let mut ids = Vec::new();
+    let (mut ids, mut others) = (Vec::new(), Vec::new());
     for number in 0..10 {
-        ids.push(Machine::new(&format!("n{number}")).join(&server, &key).await.unwrap().me().id);
+        let node = Machine::new(&format!("n{number}")).join(&server, &key).await.unwrap();
+        ids.push(node.me().id);
+        others.push(node.me().clone());
     }
     let mut machine = Machine::new("sensor");
     machine.capacity = Some(4);
@@ -157,12 +159,33 @@ async fn a_small_node_gets_the_peers_that_it_asks_for_and_their_changes() {
     sensor.send(Lookup { request: 2, address: None, node_key: None, name: Some(Text::cut("nobody")) }).await;
     sensor.until("nobody", |sensor| sensor.log.contains(&Told::Found { request: 2, id: None })).await;
 
+    for (request, address) in (10..).zip(&others[8].addresses) {
+        let address = Some(Address(address.parse().unwrap()));
+        sensor.send(Lookup { request, address, node_key: None, name: None }).await;
+        sensor.until("n8", |sensor| sensor.log.contains(&Told::Found { request, id: Some(ids[8]) })).await;
+    }
+    sensor.send(Lookup { request: 20, address: None, node_key: Some(others[9].node_key), name: None }).await;
+    sensor.until("n9", |sensor| sensor.log.contains(&Told::Found { request: 20, id: Some(ids[9]) })).await;
+    assert_eq!(sensor.peer_names(), ["n3", "n8", "n9"]);
+    let unknown = Some(weft_core::keys::NodeKey::from_bytes([3; 32]));
+    sensor.send(Lookup { request: 21, address: None, node_key: unknown, name: None }).await;
+    let own = Some(sensor.me().node_key);
+    sensor.send(Lookup { request: 22, address: None, node_key: own, name: None }).await;
+    for request in [21, 22] {
+        sensor.until("no peer", |sensor| sensor.log.contains(&Told::Found { request, id: None })).await;
+    }
+    sensor.send(Held { remove: List::from(&[ids[8], ids[9]]), ..Held::default() }).await;
+    sensor.netmap.peers.retain(|id, _| *id == ids[3].0);
+    let told = sensor.log.iter().filter(|told| **told == Told::Netmap).count();
+
     server.rename("n5", "unheard").await.unwrap();
+    server.rename("n8", "let-go").await.unwrap();
     server.rename("n3", "heard").await.unwrap();
     sensor.until("the held peer's name", |sensor| sensor.peer_names() == ["heard"]).await;
     server.remove("heard").await.unwrap();
     sensor.until("the held peer's end", |sensor| sensor.peer_names().is_empty()).await;
-    assert_eq!(sensor.log.iter().filter(|told| **told == Told::Netmap).count(), 3, "{:?}", sensor.log);
+    let now_told = sensor.log.iter().filter(|told| **told == Told::Netmap).count();
+    assert_eq!(now_told, told + 2, "{:?}", sensor.log);
 
     // It comes back, and names what it holds.
     sensor.until("a revision", |sensor| sensor.log.last() == Some(&Told::UpTo)).await;

@@ -3,7 +3,7 @@
 mod executor;
 mod flash;
 mod peer;
-#[path = "../../../core/tests/node/rng.rs"]
+#[path = "../../../core/tests/harness/rng.rs"]
 mod rng;
 #[allow(dead_code, reason = "core's tests ask more of it")]
 #[path = "../../../core/tests/node/server.rs"]

@@ -18,7 +18,7 @@ use weft_core::{
     },
 };
 
-use crate::{rng::Rng, server::Server, world::clock};
+use crate::{rng::TestRng, server::Server, world::clock};
 
 pub(crate) struct PeerStorage;
 
@@ -34,7 +34,7 @@ type Tables = FixedTables<16, 16, 64, 64, 8, 1280, 8, 8>;
 /// The node, its connection, and what came.
 pub(crate) struct Peer {
     pub(crate) node: Node<PeerStorage>,
-    rng: Rng,
+    rng: TestRng,
     server: Rc<RefCell<Server>>,
     connection: Option<usize>,
     out: Vec<(Vec<u8>, SocketAddr)>,
@@ -52,7 +52,7 @@ impl Peer {
         };
         let config =
             NodeConfig { hostname: name.try_into().unwrap(), os: "linux", agent: "test", ..NodeConfig::default() };
-        let mut rng = Rng(seed);
+        let mut rng = TestRng::new(seed);
         let mut node = Node::new(config, tables, &mut rng);
         let (now, wall) = clock();
         node.set_local_endpoints(&[endpoint], now);

@@ -45,9 +45,11 @@ mod room;
 mod sought;
 mod steps;
 mod strangers;
+mod texts;
 mod wall_clock;
 
 #[cfg(test)]
+#[path = "../../tests/harness/rng.rs"]
 mod test_rng;
 
 use core::{marker::PhantomData, net::SocketAddr};

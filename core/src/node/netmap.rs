@@ -6,16 +6,15 @@
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use heapless::String;
-
 use super::{
     id_index::{self, IdEntry},
-    peer_record::{PeerRecord, one_of_each},
+    peer_record::PeerRecord,
+    texts::{MeshAddresses, Texts},
 };
 use crate::{
     control::{
         Delivery, NetworkId, NodeId, Revision,
-        record::{Address, SelfInfo, Text},
+        record::{SelfInfo, Text},
     },
     keys::NodeKey,
     limits,
@@ -23,51 +22,30 @@ use crate::{
     wireguard::storage::Slots,
 };
 
-/// Room for this node's texts (name, domain, user, tags) with a separator between each, in bytes.
-const SELF_TEXT_LEN: usize = limits::SELF_TEXT;
-const SEPARATOR: char = '\0';
-
 /// This node as the server knows it.
 #[derive(Clone, Debug)]
 pub struct SelfRecord {
     network: NetworkId,
     id: NodeId,
     key: NodeKey,
-    v4: Option<Ipv4Addr>,
-    v6: Option<Ipv6Addr>,
+    addresses: MeshAddresses,
     key_expiry: Option<UnixTime>,
     delivery: Delivery,
     /// Name, domain, user, then the tags.
-    texts: String<SELF_TEXT_LEN>,
+    texts: Texts<{ limits::SELF_TEXT }>,
 }
 
 impl SelfRecord {
     /// The form that is kept. Texts that do not fit are left out.
     pub(super) fn new(network: NetworkId, info: &SelfInfo<'_>) -> Self {
-        let mut texts = String::new();
-        let mut push = |text: &str, separate: bool| {
-            let before = texts.len();
-            if separate && texts.push(SEPARATOR).is_err() {
-                return;
-            }
-            if texts.push_str(text).is_err() {
-                texts.truncate(before + usize::from(separate));
-            }
-        };
-        push(info.name.as_str(), false);
-        push(info.domain.as_str(), true);
-        push(info.user.unwrap_or_default().as_str(), true);
-        info.tags.iter().for_each(|tag| push(tag.as_str(), true));
-        let (v4, v6) = one_of_each(info.addresses.iter());
         Self {
             network,
             id: info.id,
             key: info.node_key,
-            v4,
-            v6,
+            addresses: MeshAddresses::new(info.addresses.iter()),
             key_expiry: info.key_expiry,
             delivery: info.delivery,
-            texts,
+            texts: Texts::new(info.name, info.domain, info.user, info.tags.iter()),
         }
     }
 
@@ -92,41 +70,37 @@ impl SelfRecord {
 
     /// This node's name, without the domain.
     pub fn name(&self) -> &str {
-        self.text(0)
+        self.texts.name()
     }
 
     /// The domain that names of this network stand under.
     pub fn domain(&self) -> &str {
-        self.text(1)
+        self.texts.second()
     }
 
     /// The user that this node belongs to; `None` where it is tagged.
     pub fn user(&self) -> Option<&str> {
-        Some(self.text(2)).filter(|user| !user.is_empty())
+        self.texts.user()
     }
 
     /// Its tags, each with its `tag:`.
     pub fn tags(&self) -> impl Iterator<Item = &str> {
-        self.texts.split(SEPARATOR).skip(3).filter(|tag| !tag.is_empty())
-    }
-
-    fn text(&self, index: usize) -> &str {
-        self.texts.split(SEPARATOR).nth(index).unwrap_or_default()
+        self.texts.tags()
     }
 
     /// This node's mesh addresses, IPv4 first.
     pub fn addresses(&self) -> impl Iterator<Item = IpAddr> + use<> {
-        self.v4.map(IpAddr::V4).into_iter().chain(self.v6.map(IpAddr::V6))
+        self.addresses.iter()
     }
 
     /// This node's mesh address of IPv4.
     pub const fn v4(&self) -> Option<Ipv4Addr> {
-        self.v4
+        self.addresses.v4
     }
 
     /// This node's mesh address of IPv6.
     pub const fn v6(&self) -> Option<Ipv6Addr> {
-        self.v6
+        self.addresses.v6
     }
 
     /// When this node's key expires; `None` where it does not.
@@ -146,8 +120,7 @@ impl SelfRecord {
 
     /// Gives the record as the server would send it.
     pub(super) fn with_info<R>(&self, give: impl FnOnce(SelfInfo<'_>) -> R) -> R {
-        let mut addresses = heapless::Vec::<Address, 2>::new();
-        addresses.extend(self.addresses().map(Address));
+        let addresses = self.addresses.list();
         let mut tags = heapless::Vec::<Text<'_>, 64>::new();
         tags.extend(self.tags().map(Text::cut).take(tags.capacity()));
         give(SelfInfo {

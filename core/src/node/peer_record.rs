@@ -5,12 +5,11 @@ use core::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-use heapless::String;
-
+use super::texts::{MeshAddresses, Texts};
 use crate::{
     control::{
         NodeId,
-        record::{Address, Peer, PeerStatus, Text},
+        record::{Peer, PeerStatus, Text},
     },
     keys::NodeKey,
     limits,
@@ -19,20 +18,15 @@ use crate::{
 
 /// Room for a peer's texts (name, system, user, tags) with a separator between each, in bytes.
 const TEXT_LEN: usize = limits::PEER_TEXT;
-/// Addresses of one peer at most: one IPv4 and one IPv6.
-const MAX_ADDRESSES: usize = 2;
 /// The expiry of a key that does not expire.
 const NEVER: u64 = u64::MAX;
-/// A text of a record has no control characters, so one of them separates.
-const SEPARATOR: char = '\0';
 
 /// A peer as the server described it last.
 #[derive(Clone)]
 pub struct PeerRecord {
     id: NodeId,
     key: NodeKey,
-    v4: Option<Ipv4Addr>,
-    v6: Option<Ipv6Addr>,
+    addresses: MeshAddresses,
     /// Seconds since 1970; [`NEVER`] where it does not expire.
     expires_at: u64,
     revision: u64,
@@ -44,43 +38,24 @@ pub struct PeerRecord {
     /// Sent or changed since the running snapshot began.
     pub(super) marked: bool,
     /// Name, system, user, then the tags.
-    texts: String<TEXT_LEN>,
+    texts: Texts<TEXT_LEN>,
 }
 
 impl PeerRecord {
     /// The compact form of `peer`. Of the texts the name always fits; user and tags that do not are left out, since
     /// they are there for people to read. Addresses beyond one of each family are left out.
     pub(super) fn new(peer: &Peer<'_>) -> Self {
-        let mut record = Self {
+        Self {
             id: peer.id,
             key: peer.node_key,
-            v4: None,
-            v6: None,
+            addresses: MeshAddresses::new(peer.addresses.iter()),
             expires_at: peer.key_expiry.map_or(NEVER, UnixTime::secs),
             revision: peer.revision,
             seen_at: 0,
             online: None,
             status_asked: false,
             marked: false,
-            texts: String::new(),
-        };
-        (record.v4, record.v6) = one_of_each(peer.addresses.iter());
-        record.push_text(peer.name, false);
-        record.push_text(peer.os.unwrap_or_default(), true);
-        record.push_text(peer.user.unwrap_or_default(), true);
-        for tag in peer.tags.iter() {
-            record.push_text(tag, true);
-        }
-        record
-    }
-
-    fn push_text(&mut self, text: Text<'_>, separate: bool) {
-        let before = self.texts.len();
-        if separate && self.texts.push(SEPARATOR).is_err() {
-            return;
-        }
-        if self.texts.push_str(text.as_str()).is_err() {
-            self.texts.truncate(before + usize::from(separate));
+            texts: Texts::new(peer.name, peer.os.unwrap_or_default(), peer.user, peer.tags.iter()),
         }
     }
 
@@ -96,41 +71,37 @@ impl PeerRecord {
 
     /// Its name, without the domain.
     pub fn name(&self) -> &str {
-        self.text(0)
+        self.texts.name()
     }
 
     /// Its operating system; empty where it did not say.
     pub fn os(&self) -> &str {
-        self.text(1)
+        self.texts.second()
     }
 
     /// The user that it belongs to; `None` where it is tagged.
     pub fn user(&self) -> Option<&str> {
-        Some(self.text(2)).filter(|user| !user.is_empty())
+        self.texts.user()
     }
 
     /// Its tags, each with its `tag:`.
     pub fn tags(&self) -> impl Iterator<Item = &str> {
-        self.texts.split(SEPARATOR).skip(3).filter(|tag| !tag.is_empty())
-    }
-
-    fn text(&self, index: usize) -> &str {
-        self.texts.split(SEPARATOR).nth(index).unwrap_or_default()
+        self.texts.tags()
     }
 
     /// Its mesh addresses, IPv4 first.
     pub fn addresses(&self) -> impl Iterator<Item = IpAddr> + use<> {
-        self.v4.map(IpAddr::V4).into_iter().chain(self.v6.map(IpAddr::V6))
+        self.addresses.iter()
     }
 
     /// Its mesh address of IPv4.
     pub const fn v4(&self) -> Option<Ipv4Addr> {
-        self.v4
+        self.addresses.v4
     }
 
     /// Its mesh address of IPv6.
     pub const fn v6(&self) -> Option<Ipv6Addr> {
-        self.v6
+        self.addresses.v6
     }
 
     /// When its node key expires, in whole seconds; `None` where it does not.
@@ -177,8 +148,7 @@ impl PeerRecord {
 
     /// Gives the record as the server would send it.
     pub(super) fn with_peer<R>(&self, give: impl FnOnce(Peer<'_>) -> R) -> R {
-        let mut addresses = heapless::Vec::<Address, MAX_ADDRESSES>::new();
-        addresses.extend(self.addresses().map(Address));
+        let addresses = self.addresses.list();
         let mut tags = heapless::Vec::<Text<'_>, { TEXT_LEN / 5 }>::new();
         tags.extend(self.tags().map(Text::cut).take(tags.capacity()));
         give(Peer {
@@ -197,19 +167,6 @@ impl PeerRecord {
 
 impl fmt::Debug for PeerRecord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "PeerRecord({} {} {:?} {:?})", self.id.0, self.name(), self.v4, self.v6)
+        write!(f, "PeerRecord({} {} {:?} {:?})", self.id.0, self.name(), self.v4(), self.v6())
     }
-}
-
-/// The first address of each family.
-pub(super) fn one_of_each(addresses: impl Iterator<Item = Address>) -> (Option<Ipv4Addr>, Option<Ipv6Addr>) {
-    let (mut v4, mut v6) = (None, None);
-    for Address(address) in addresses {
-        match address {
-            IpAddr::V4(address) => _ = v4.get_or_insert(address),
-            IpAddr::V6(address) if limits::INNER_V6 => _ = v6.get_or_insert(address),
-            IpAddr::V6(_) => {}
-        }
-    }
-    (v4, v6)
 }

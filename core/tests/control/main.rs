@@ -9,6 +9,8 @@ mod liveness;
 mod netmap_order;
 mod pair;
 mod records;
+#[path = "../harness/rng.rs"]
+mod rng;
 mod rogue;
 mod samples;
 mod threats;

@@ -13,37 +13,9 @@ use weft_core::{
     time::{Instant, UnixTime},
 };
 
+use crate::rng::TestRng;
+
 pub(crate) const NETWORK: NetworkId = NetworkId(7);
-
-/// Random bytes that are the same in every run.
-pub(crate) struct Rng(pub(crate) u64);
-
-impl rand_core::TryRng for Rng {
-    type Error = core::convert::Infallible;
-
-    fn try_next_u32(&mut self) -> Result<u32, Self::Error> {
-        self.try_next_u64().map(|word| word as u32)
-    }
-
-    fn try_next_u64(&mut self) -> Result<u64, Self::Error> {
-        // SplitMix64.
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut word = self.0;
-        word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        Ok(word ^ (word >> 31))
-    }
-
-    fn try_fill_bytes(&mut self, out: &mut [u8]) -> Result<(), Self::Error> {
-        for chunk in out.chunks_mut(8) {
-            let word = self.try_next_u64()?.to_le_bytes();
-            chunk.copy_from_slice(&word[..chunk.len()]);
-        }
-        Ok(())
-    }
-}
-
-impl rand_core::TryCryptoRng for Rng {}
 
 pub(crate) fn text(text: &str) -> Text<'_> {
     Text::new(text).unwrap()
@@ -70,7 +42,7 @@ pub(crate) fn node_key() -> NodeKey {
 }
 
 pub(crate) fn client(server: ServerKey, now: Instant, seed: u64) -> ClientConnection {
-    client_with(server, now, &mut Rng(seed))
+    client_with(server, now, &mut TestRng::new(seed))
 }
 
 pub(crate) fn client_with(server: ServerKey, now: Instant, rng: &mut dyn rand_core::CryptoRng) -> ClientConnection {
@@ -161,7 +133,7 @@ impl Pair {
         let mut client = client(server_key(), now, 1);
         let request = client_transmit(&mut client, now);
         let (answer, accepted) = upgrade(&request, &[server_key()]);
-        let server = ServerConnection::new(&accepted.unwrap(), now, &mut Rng(2));
+        let server = ServerConnection::new(&accepted.unwrap(), now, &mut TestRng::new(2));
         assert_eq!(client.receive::<RustCrypto>(&mut &answer[..], now), Ok(None));
         Self { client, server, now }
     }

@@ -12,10 +12,12 @@ use weft_core::{
     keys::{NodeSecret, ServerSecret},
 };
 
+use crate::rng::TestRng;
+
 use crate::{
     pair::{
-        NETWORK, Pair, Rng, client_steps, client_transmit, node_key, node_secret, registered, server_key,
-        server_secret, server_steps, server_transmit,
+        NETWORK, Pair, client_steps, client_transmit, node_key, node_secret, registered, server_key, server_secret,
+        server_steps, server_transmit,
     },
     rogue::{RogueNode, RogueServer},
 };
@@ -43,7 +45,7 @@ fn fresh_server(seed: u64) -> ServerConnection {
     let pair = Pair::upgraded();
     let offered = weft_core::control::VERSIONS;
     let accepted = Accepted { offered, version: 1, server: server_key() };
-    ServerConnection::new(&accepted, pair.now, &mut Rng(seed))
+    ServerConnection::new(&accepted, pair.now, &mut TestRng::new(seed))
 }
 
 #[test]
@@ -211,7 +213,7 @@ fn a_frame_too_short_for_a_seal_ends_the_connection() {
 
 #[test]
 fn garbage_byte_by_byte_costs_one_step_and_reaches_nobody() {
-    let mut rng = Rng(5);
+    let mut rng = TestRng::new(5);
     for seed in 0..50 {
         let mut server = fresh_server(seed);
         let now = Pair::upgraded().now;

@@ -10,7 +10,9 @@ use weft_core::{
     time::Instant,
 };
 
-use crate::pair::{Rng, client, client_steps, client_transmit, server_key, server_steps, server_transmit, upgrade};
+use crate::rng::TestRng;
+
+use crate::pair::{client, client_steps, client_transmit, server_key, server_steps, server_transmit, upgrade};
 
 const NOW: Instant = Instant::from_secs(1);
 
@@ -172,7 +174,7 @@ fn an_altered_version_range_fails_the_handshake_with_an_error_of_its_own() {
     let (mut client, request) = requested();
     let altered = request.replace("Weft-Version: 1-1", "Weft-Version: 1-2");
     let (answer, accepted) = upgrade(altered.as_bytes(), &[server_key()]);
-    let mut server = ServerConnection::new(&accepted.unwrap(), NOW, &mut Rng(2));
+    let mut server = ServerConnection::new(&accepted.unwrap(), NOW, &mut TestRng::new(2));
     assert_eq!(client.receive::<RustCrypto>(&mut &answer[..], NOW), Ok(None));
     client_steps(&mut client).unwrap();
     let message_1 = client_transmit(&mut client, NOW);

@@ -15,7 +15,7 @@ use weft_core::{
 };
 
 use crate::{
-    rng::Rng,
+    rng::TestRng,
     world::{Size, TestStorage, World, tables},
 };
 
@@ -121,7 +121,7 @@ fn ten_thousand_peers_are_found_by_id_key_address_and_name() {
 fn find_ten_thousand() {
     const PEERS: u32 = 10_000;
     let now = Instant::from_secs(1);
-    let mut node: Node<TestStorage> = Node::new(NodeConfig::default(), tables(Size::TenThousand), &mut Rng(1));
+    let mut node: Node<TestStorage> = Node::new(NodeConfig::default(), tables(Size::TenThousand), &mut TestRng::new(1));
     let key = |id: u32| NodeKey::from_bytes(core::array::from_fn(|i| (id >> (8 * (i % 4))) as u8 ^ i as u8));
     let address = |id: u32| Ipv4Addr::from(u32::from(Ipv4Addr::new(100, 64, 0, 0)) + id);
     let mut out = [0; 1_024];

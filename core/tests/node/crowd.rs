@@ -20,7 +20,7 @@ use weft_core::{
     },
 };
 
-use crate::{rng::Rng, server::Server};
+use crate::{rng::TestRng, server::Server};
 
 type Tables = FixedTables<1, 1, 4, 8, 2, 256, 4, 2>;
 
@@ -41,7 +41,7 @@ pub(crate) struct Crowd {
     known: Option<(NodeKey, Ipv4Addr)>,
     /// Every initiation that they sent, with its source.
     pub(crate) initiations: Vec<(SocketAddr, Vec<u8>)>,
-    rng: Rng,
+    rng: TestRng,
 }
 
 fn secret(number: u32) -> NodeSecret {
@@ -69,7 +69,7 @@ pub(crate) fn name(number: u32) -> String {
 
 impl Crowd {
     pub(crate) fn new() -> Self {
-        Self { members: BTreeMap::new(), known: None, initiations: Vec::new(), rng: Rng(77) }
+        Self { members: BTreeMap::new(), known: None, initiations: Vec::new(), rng: TestRng::new(77) }
     }
 
     /// Registers so many at the server.
@@ -132,7 +132,7 @@ impl Crowd {
     ) -> Datagrams {
         let Some(number) = number_at(to).filter(|_| self.known.is_some()) else { return Vec::new() };
         let (_, remote) = self.known.unwrap();
-        let mut rng = Rng(self.rng.next_u64());
+        let mut rng = TestRng::new(self.rng.next_u64());
         let member = self.member(number, mesh_of(number), now);
         let sent = match member.device.receive::<RustCrypto>(bytes, from, now, wall, &mut rng) {
             Received::Packet { range, .. } => {
@@ -210,7 +210,7 @@ impl DiffieHellman for Liar {
 
 /// An initiation to `remote` by somebody who does not have the secret of the key that it claims.
 pub(crate) fn forged(claimed: &NodeKey, remote: &NodeKey, now: Instant, wall: UnixTime, seed: u64) -> Vec<u8> {
-    let mut rng = Rng(seed);
+    let mut rng = TestRng::new(seed);
     CLAIMED.set(*claimed.as_bytes());
     let keys = StaticKeys::new::<Liar>(NodeSecret::generate(&mut rng));
     let ephemeral = EphemeralSecret::generate(&mut rng);

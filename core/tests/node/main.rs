@@ -10,6 +10,7 @@ mod membership;
 mod netmap;
 mod reach;
 mod restart;
+#[path = "../harness/rng.rs"]
 mod rng;
 mod server;
 mod soak;

@@ -82,7 +82,7 @@ fn the_own_key_is_renewed_before_it_expires_and_peers_reach_the_new_one() {
 fn a_renewal_waits_for_the_disk_and_holds_up_nothing_else() {
     let mut world = World::joined(&["laptop", "nas"]);
     let before = *world.node("nas").netmap().own().unwrap().key();
-    let mut rng = crate::rng::Rng(78);
+    let mut rng = crate::rng::TestRng::new(78);
     world.host("nas").disk.full = true;
     world.host("nas").node.renew_node_key(&mut rng);
     world.run(SECOND);
@@ -102,7 +102,7 @@ fn a_renewal_waits_for_the_disk_and_holds_up_nothing_else() {
 #[test]
 fn a_renewal_that_the_server_confirmed_unheard_is_taken_up_after_a_restart() {
     let mut world = World::joined(&["laptop", "nas"]);
-    let mut rng = crate::rng::Rng(77);
+    let mut rng = crate::rng::TestRng::new(77);
     world.host("nas").node.renew_node_key(&mut rng);
     world.run(Duration::ZERO);
     let renewed = *world.node("nas").netmap().own().unwrap().key();
@@ -225,6 +225,44 @@ fn the_servers_next_key_and_addresses_are_kept_and_used_when_it_changes() {
     assert_eq!(world.node("nas").control_state(), ControlState::Registered);
     let kept = world.host("nas").disk.identity();
     assert_eq!((kept.server, kept.next_server), (world.server.key(), None));
+}
+
+#[test]
+fn an_announced_key_is_expected_first_also_after_a_refused_connection_and_then_the_other() {
+    let mut world = World::joined(&["nas"]);
+    let digits = |key: &weft_core::keys::ServerKey| hex::encode(key.as_bytes());
+    world.server.announce_key();
+    world.run(SECOND);
+    let identity = world.node("nas").identity().unwrap().clone();
+    let (before, announced) = (digits(&identity.server), digits(&identity.next_server.unwrap()));
+    world.server.keys_expected.clear();
+
+    // Nobody listens: that says nothing of keys.
+    world.server.stop();
+    world.run(20 * SECOND);
+    assert!(world.connects.len() > 2);
+    assert_eq!(world.server.keys_expected, [""; 0]);
+    // Somebody listens who does not have the announced key, and says so with 421.
+    world.server.forget_announced_key();
+    world.server.up = true;
+    let back = world.connects.len();
+    world.run(100 * SECOND);
+    assert_eq!(world.server.keys_expected, [announced.clone(), before.clone()]);
+    assert_eq!(world.connects.len(), back + 2, "the other key is tried with the next connection");
+    assert_eq!(world.node("nas").control_state(), ControlState::Registered);
+    let kept = world.host("nas").disk.identity();
+    assert_eq!(
+        (digits(&kept.server), kept.next_server.map(|key| digits(&key))),
+        (before.clone(), Some(announced.clone()))
+    );
+
+    // The next connection begins with the announced key again: it may be there by then.
+    world.server.keys_expected.clear();
+    world.server.stop();
+    world.run(SECOND);
+    world.server.up = true;
+    world.run(100 * SECOND);
+    assert_eq!(world.server.keys_expected, [announced, before]);
 }
 
 #[test]

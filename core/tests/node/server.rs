@@ -20,7 +20,7 @@ use weft_core::{
     time::{Instant, UnixTime},
 };
 
-use crate::rng::Rng;
+use crate::rng::TestRng;
 
 pub(crate) const NETWORK: NetworkId = NetworkId(7);
 
@@ -74,6 +74,8 @@ pub(crate) struct Server {
     /// Keys that node registrations brought a join secret with.
     pub(crate) join_secrets_seen: usize,
     pub(crate) registrations: Vec<Option<Revision>>,
+    /// Which key each connection expected, in hexadecimal digits.
+    pub(crate) keys_expected: Vec<String>,
     pub(crate) snapshots: usize,
     /// New nodes are registered with keys that expire so many seconds later.
     pub(crate) key_lifetime: Option<u64>,
@@ -107,6 +109,7 @@ impl Server {
             next_id: 1,
             join_secrets_seen: 0,
             registrations: Vec::new(),
+            keys_expected: Vec::new(),
             snapshots: 0,
             key_lifetime: None,
             watch_records: 0,
@@ -317,18 +320,19 @@ impl Server {
         }
     }
 
-    fn upgrade(&self, connection: &mut Connection, request: &str) {
+    fn upgrade(&mut self, connection: &mut Connection, request: &str) {
         let header = |name: &str| {
             request
                 .lines()
                 .find_map(|line| line.split_once(": ").filter(|(key, _)| *key == name))
                 .map(|(_, value)| value)
         };
+        self.keys_expected.extend(header("Weft-Server-Key").map(str::to_owned));
         let keys: Vec<ServerKey> = self.secrets.iter().map(ServerSecret::public::<X25519>).collect();
         match negotiate(header("Weft-Version"), header("Weft-Server-Key"), &keys) {
             Ok(accepted) => {
                 connection.channel =
-                    Some(ServerConnection::new(&accepted, self.now, &mut Rng(self.next_connection as u64)));
+                    Some(ServerConnection::new(&accepted, self.now, &mut TestRng::new(self.next_connection as u64)));
                 let answer = format!(
                     "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: weft-control\r\nWeft-Version: {}\r\n\r\n",
                     accepted.version
@@ -549,6 +553,11 @@ impl Server {
             let Connection { channel: Some(channel), out, .. } = connection else { return };
             write(channel, out, &ServerNext { key: Some(key), addresses: (&addresses).into() }.into());
         });
+    }
+
+    /// The announced key comes to nothing: a server without it took over.
+    pub(crate) fn forget_announced_key(&mut self) {
+        self.secrets.truncate(1);
     }
 
     /// From now on only the announced key counts.

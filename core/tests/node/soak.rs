@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use rand_core::Rng as _;
 
-use crate::{rng::Rng, world::World};
+use crate::{rng::TestRng, world::World};
 
 const SECOND: Duration = Duration::from_secs(1);
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 
 fn soak(seed: u64) {
-    let mut rng = Rng(seed);
+    let mut rng = TestRng::new(seed);
     let mut world = World::joined(&NAMES);
     let ids = NAMES.map(|name| world.server.id_of(name));
     let mut chance = move |bound: u32| rng.next_u32() % bound;
@@ -26,7 +26,7 @@ fn soak(seed: u64) {
             5 if !world.server.up => world.server.restore_backup(),
             6 => world.server.compacted = world.server.number,
             7 => {
-                let mut rng = Rng(u64::from(chance(u32::MAX)));
+                let mut rng = TestRng::new(u64::from(chance(u32::MAX)));
                 world.host(NAMES[one]).node.renew_node_key(&mut rng);
             }
             8 => world.host(NAMES[one]).clock_behind = u64::from(chance(1_000_000)),

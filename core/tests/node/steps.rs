@@ -10,7 +10,7 @@ use weft_core::{
 };
 
 use crate::{
-    rng::Rng,
+    rng::TestRng,
     server::Server,
     world::{Size, TestStorage, tables},
 };
@@ -48,13 +48,13 @@ struct Chip {
     node: Node<TestStorage, Counting>,
     server: Server,
     connection: Option<usize>,
-    rng: Rng,
+    rng: TestRng,
     steps: usize,
 }
 
 impl Chip {
     fn new() -> Self {
-        let mut rng = Rng(3);
+        let mut rng = TestRng::new(3);
         let node = Node::new(NodeConfig::default(), tables(Size::Sixteen), &mut rng);
         let mut server = Server::new(WALL);
         server.set_time(NOW, WALL);
@@ -62,7 +62,7 @@ impl Chip {
     }
 
     /// Makes a call that may not compute, then the steps that it led to.
-    fn call<R>(&mut self, call: impl FnOnce(&mut Node<TestStorage, Counting>, &mut Rng) -> R) -> R {
+    fn call<R>(&mut self, call: impl FnOnce(&mut Node<TestStorage, Counting>, &mut TestRng) -> R) -> R {
         COMPUTED.set(0);
         let result = call(&mut self.node, &mut self.rng);
         assert_eq!(COMPUTED.get(), 0, "a call that is no step computed");
@@ -124,7 +124,7 @@ fn joining_starting_and_renewing_compute_in_steps_alone() {
     assert_eq!(chip.node.device().public_key(), Some(renewed));
 
     let identity = chip.node.identity().unwrap().clone();
-    let mut restarted = Chip { server: chip.server, rng: Rng(4), ..Chip::new() };
+    let mut restarted = Chip { server: chip.server, rng: TestRng::new(4), ..Chip::new() };
     restarted.call(|node, _| node.restore_identity(identity, NOW));
     restarted.call(|node, rng| node.start(NOW, WALL, rng));
     restarted.run();

@@ -24,7 +24,7 @@ use weft_core::{
 
 use crate::{
     crowd::{self, Crowd, Datagrams},
-    rng::Rng,
+    rng::TestRng,
     server::Server,
 };
 
@@ -117,7 +117,7 @@ pub(crate) struct Host {
     pub(crate) running: bool,
     /// How far this machine's own clock stands behind the true time, in seconds.
     pub(crate) clock_behind: u64,
-    rng: Rng,
+    rng: TestRng,
 }
 
 struct Flying {
@@ -135,7 +135,7 @@ pub(crate) struct World {
     pub(crate) crowd: Crowd,
     /// So many of a hundred datagrams are lost.
     pub(crate) loss: u32,
-    chance: Rng,
+    chance: TestRng,
     /// When each connection to the server was begun.
     pub(crate) connects: Vec<(Instant, &'static str)>,
     seed: u64,
@@ -153,7 +153,7 @@ impl World {
             flying: Vec::new(),
             crowd: Crowd::new(),
             loss: 0,
-            chance: Rng(99),
+            chance: TestRng::new(99),
             connects: Vec::new(),
             seed: 1,
         }
@@ -196,7 +196,7 @@ impl World {
             capacity: peers.map(|peers| Capacity { peers: Some(peers), routes: None }),
         };
         self.seed += 1;
-        let mut rng = Rng(self.seed * 0x1_0001);
+        let mut rng = TestRng::new(self.seed * 0x1_0001);
         let address = SocketAddr::new(Ipv4Addr::new(192, 0, 2, self.seed as u8).into(), 41641);
         let mut node = Node::new(config.clone(), tables(size), &mut rng);
         node.set_local_endpoints(&[address], self.now);
@@ -260,7 +260,7 @@ impl World {
         let wall = self.wall_of(&self.hosts[name]);
         let seed = self.seed;
         let host = self.hosts.get_mut(name).unwrap();
-        host.rng = Rng(seed * 0x1_0001);
+        host.rng = TestRng::new(seed * 0x1_0001);
         host.node = Node::new(host.config.clone(), tables(host.size), &mut host.rng);
         host.node.set_local_endpoints(&[host.address], now);
         host.node.restore_identity(host.disk.identity(), now);

@@ -1,4 +1,4 @@
-//! A random source for tests that repeats with its seed.
+//! A random source for tests that repeats with its seed: of the unit tests and of the test targets.
 
 use rand_core::{TryCryptoRng, TryRng};
 
