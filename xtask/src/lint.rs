@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 
 use crate::{
-    setup,
+    guide, setup,
     tally::Tally,
     workspace::{cargo, heading, root, run as step},
 };
@@ -37,6 +37,7 @@ const UNSAFE_FILES: &[&str] = &[
 /// Manifests of the workspaces beside the main one.
 const OTHER_WORKSPACES: &[&str] = &[
     "boards/firmware/Cargo.toml",
+    "boards/guide/Cargo.toml",
     "boards/qemu-host/Cargo.toml",
     "boards/qemu-mps2/Cargo.toml",
     "boards/qemu-rv32/Cargo.toml",
@@ -47,6 +48,7 @@ const OTHER_WORKSPACES: &[&str] = &[
 
 /// Folders of boards, and what clippy looks at from there; the target is of the folder's own configuration.
 const BOARDS: &[(&str, &str)] = &[
+    ("boards/guide", "--package guide"),
     ("boards/qemu-mps2", "--package qemu-mps2 --package weft-firmware --package weft-qemu-host"),
     ("boards/qemu-rv32", "--package qemu-rv32"),
 ];
@@ -67,6 +69,7 @@ pub(crate) fn run() -> Result<ExitCode> {
     let sources = rust_sources()?;
     tally.check(&format!("no source file over {MAX_LINES} lines"), no_long_files(&sources));
     tally.check("unsafe code in named files only", unsafe_in_named_files(&sources));
+    tally.check("the program of the firmware guide", guide::check());
     heading("Clippy");
     tally.check("cargo clippy", step(&mut cargo("clippy --workspace --all-targets -- -D warnings")));
     tally.check(

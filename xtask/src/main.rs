@@ -21,6 +21,7 @@ mod bench;
 mod demo;
 mod dist;
 mod firmware;
+mod guide;
 mod lint;
 mod no_alloc;
 mod sandbox;

@@ -38,6 +38,17 @@ const RP2040: Hardware = Hardware::Rp2040 { page: 0x1000_0000 + 2048 * 1024 - 64
 const RP2040_FLASH: &[Range<u64>] = &[0x1000_0000..0x1020_0000];
 const RP2040_RAM: &[Range<u64>] = &[0x2000_0000..0x2004_2000];
 
+/// The program of the firmware guide, which has no row in the table.
+pub(super) const GUIDE: &Board = &Board {
+    name: "guide",
+    target: "thumbv6m-none-eabi",
+    baseline: false,
+    tested_with: None,
+    flash: RP2040_FLASH,
+    ram: RP2040_RAM,
+    hardware: RP2040,
+};
+
 /// All boards.
 pub(super) const BOARDS: &[Board] = &[
     Board {

@@ -64,8 +64,10 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What CI runs: all boards build, and their memory is what the table says.
+/// What CI runs: all boards and the guide's program build, and their memory is what the table says.
 pub(crate) fn ci() -> Result<ExitCode> {
+    heading("The program of docs/firmware-guide.md");
+    build::image(board::GUIDE, build::Features::Default)?;
     run(&Options::default())
 }
 
