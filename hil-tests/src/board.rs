@@ -20,7 +20,7 @@ use crate::{
     dhcp::DhcpServer,
     ethernet::{Cable, Switch},
     lab::{Lab, Segment},
-    machine::{self, Machine},
+    machine::{self, Machine, Pace},
     netns::Netns,
     process::Daemon,
     wait,
@@ -59,6 +59,7 @@ pub struct Board<M> {
     ends: [PathBuf; 2],
     flash: PathBuf,
     network: Network,
+    pace: Pace,
     further: Vec<String>,
     emulator: Option<Daemon>,
     machine: PhantomData<M>,
@@ -108,6 +109,7 @@ impl Bench {
             ends,
             flash: file("flash"),
             network,
+            pace: Pace::default(),
             further: Vec::new(),
             emulator: None,
             machine: PhantomData,
@@ -147,6 +149,11 @@ impl<M: Machine> Board<M> {
         self.network = Network::Dhcp;
     }
 
+    /// How fast it computes, from its next start on.
+    pub fn set_pace(&mut self, pace: Pace) {
+        self.pace = pace;
+    }
+
     /// Further arguments from its next start on, for instance `cut=7`.
     pub fn set_arguments(&mut self, arguments: &[String]) {
         self.further = arguments.to_vec();
@@ -178,7 +185,7 @@ impl<M: Machine> Board<M> {
         let dictionary = Dictionary::of_image(&image)?;
         let mut command = M::qemu(&format!("52:54:00:77:00:{:02x}", self.number));
         let [board_end, switch_end] = self.ends.each_ref().map(PathBuf::as_path);
-        machine::complete(&mut command, &image, &self.arguments(), [board_end, switch_end]);
+        machine::complete(&mut command, &image, &self.arguments(), self.pace, [board_end, switch_end]);
         let name = format!("{} on {}", self.name, M::BOARD);
         let emulator = Daemon::spawn_decoded(&name, &mut command, move |log, push| dictionary.decode(log, push))?;
         self.emulator = Some(emulator);

@@ -84,10 +84,33 @@ impl Machine for Rv32 {
     }
 }
 
+/// QEMU's exponent of two for the nanoseconds of an instruction: 8 ns, as an RP2040 at 125 MHz that takes a cycle for each.
+const CHIP_PACE: &str = "shift=3";
+
+/// How fast a board computes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pace {
+    /// As fast as this machine can; the board's clock is this machine's.
+    #[default]
+    Host,
+    /// 125 million instructions in a second of the board's clock, which waits where this machine is slower. So what the
+    /// board measures does not depend on what else this machine is doing.
+    Chip,
+}
+
 /// Adds to QEMU what all machines have alike: the image, its arguments, no window, and a network of datagrams between
 /// two Unix sockets.
-pub(crate) fn complete(command: &mut Command, image: &Path, arguments: &[String], [board_end, switch_end]: [&Path; 2]) {
+pub(crate) fn complete(
+    command: &mut Command,
+    image: &Path,
+    arguments: &[String],
+    pace: Pace,
+    [board_end, switch_end]: [&Path; 2],
+) {
     command.args(["-display", "none", "-monitor", "none", "-serial", "null"]);
+    if pace == Pace::Chip {
+        command.args(["-icount", CHIP_PACE]);
+    }
     let words: String = arguments.iter().map(|word| format!(",arg={word}")).collect();
     command.args(["-semihosting-config", &format!("enable=on,target=native,arg=weft{words}")]);
     command.arg("-kernel").arg(image);
