@@ -3,7 +3,7 @@
 use core::{
     cell::RefCell,
     future::{Future as _, poll_fn},
-    net::{IpAddr, SocketAddr},
+    net::Ipv4Addr,
     pin::pin,
     task::{Context, Poll},
 };
@@ -12,7 +12,7 @@ use embassy_futures::select::{Either, select};
 use embassy_net::{IpEndpoint, Stack, tcp::TcpSocket};
 use embassy_time::{Duration, Timer};
 
-use super::{datagrams::ip_endpoint, wants::Wants};
+use super::wants::Wants;
 use crate::{
     clock::{self, WALL},
     fmt::{info, warning},
@@ -23,6 +23,15 @@ use crate::{
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A connection that ends has so long to tell the server.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Where to connect.
+enum Target {
+    Known(IpEndpoint),
+    #[cfg(feature = "dns")]
+    Named(weft_core::control::ServerAddress),
+    /// What it is was said.
+    Unusable,
+}
 
 /// The connection and who uses it.
 pub(super) struct Control<'a> {
@@ -40,9 +49,9 @@ impl Control<'_> {
         // That a server is silent for too long, core finds out.
         socket.set_nagle_enabled(false);
         loop {
-            let address = poll_fn(|_| self.poll_due()).await;
+            let target = poll_fn(|_| self.poll_due()).await;
             self.wants.close_control.set(false);
-            if self.connect(&mut socket, address).await {
+            if self.connect(&mut socket, target).await {
                 self.with_mesh(|mesh| mesh.node.control_connected(clock::now(), &mut mesh.rng));
                 poll_fn(|cx| self.poll_exchange(&mut socket, cx)).await;
             }
@@ -62,30 +71,41 @@ impl Control<'_> {
     }
 
     /// Ready with where to connect, when that is due. The engine wakes the task then.
-    fn poll_due(&self) -> Poll<Option<IpEndpoint>> {
+    fn poll_due(&self) -> Poll<Target> {
         let mesh = &mut *self.mesh.borrow_mut();
         let now = clock::now();
         let due = mesh.node.next_connect().filter(|(due, _)| *due <= now && self.wants.outer_up.get());
         let Some((_, address)) = due.filter(|_| !mesh.node.needs_step()) else { return Poll::Pending };
-        let endpoint = match address.host().parse::<IpAddr>() {
+        let target = match address.host().parse::<Ipv4Addr>() {
             _ if address.is_tls() => {
                 warning!("{} is https: this node speaks http only, which is encrypted all the same", address.as_str());
-                None
+                Target::Unusable
             }
-            Ok(ip) => ip_endpoint(SocketAddr::new(ip, address.port())),
+            Ok(ip) => Target::Known(IpEndpoint::new(ip.into(), address.port())),
+            #[cfg(feature = "dns")]
+            Err(_) => Target::Named(address.clone()),
+            #[cfg(not(feature = "dns"))]
             Err(_) => {
-                warning!("{} is a name: this firmware is built without DNS (feature `dns`)", address.as_str());
-                None
+                warning!("{} is a name: this firmware is built without the feature `dns`", address.as_str());
+                Target::Unusable
             }
         };
         mesh.node.control_connecting();
-        self.shared.board.count(|counters| counters.connects += 1);
+        self.shared.board.count(|counters| counters.connects = counters.connects.wrapping_add(1));
         self.shared.kick();
-        Poll::Ready(endpoint)
+        Poll::Ready(target)
     }
 
-    async fn connect(&self, socket: &mut TcpSocket<'_>, endpoint: Option<IpEndpoint>) -> bool {
-        let Some(endpoint) = endpoint else { return false };
+    async fn connect(&self, socket: &mut TcpSocket<'_>, target: Target) -> bool {
+        let endpoint = match target {
+            Target::Known(endpoint) => endpoint,
+            #[cfg(feature = "dns")]
+            Target::Named(address) => match self.look_up(&address).await {
+                Some(endpoint) => endpoint,
+                None => return false,
+            },
+            Target::Unusable => return false,
+        };
         match select(socket.connect(endpoint), Timer::after(CONNECT_TIMEOUT)).await {
             Either::First(Ok(())) => {
                 info!("connected to the control server at {}", endpoint);
@@ -100,6 +120,20 @@ impl Control<'_> {
                 false
             }
         }
+    }
+
+    /// Asks the outer network's name server.
+    #[cfg(feature = "dns")]
+    async fn look_up(&self, address: &weft_core::control::ServerAddress) -> Option<IpEndpoint> {
+        let query = self.outer.dns_query(address.host(), embassy_net::dns::DnsQueryType::A);
+        let answer = match select(query, Timer::after(CONNECT_TIMEOUT)).await {
+            Either::First(Ok(found)) => found.first().copied(),
+            Either::First(Err(_)) | Either::Second(()) => None,
+        };
+        if answer.is_none() {
+            warning!("the name of the control server, {}, is not found", address.host());
+        }
+        Some(IpEndpoint::new(answer?, address.port()))
     }
 
     /// Carries bytes until the connection ends.

@@ -110,7 +110,7 @@ pub(super) fn v4(address: IpAddress) -> Option<Ipv4Addr> {
 }
 
 /// An endpoint in the stack's form; `None` where the node does not speak its family.
-pub(super) fn ip_endpoint(endpoint: SocketAddr) -> Option<IpEndpoint> {
+fn ip_endpoint(endpoint: SocketAddr) -> Option<IpEndpoint> {
     match endpoint.ip() {
         IpAddr::V4(address) => Some(IpEndpoint::new(IpAddress::Ipv4(address), endpoint.port())),
         IpAddr::V6(_) => None,

@@ -27,9 +27,11 @@ use weft_core::{
 use super::{
     datagrams::{Datagrams, v4},
     inbox::{Inbox, Message},
+    start,
     wants::Wants,
 };
 use crate::{
+    Config,
     clock::{self, WALL},
     crypto::ChipCrypto,
     event::{Event, Problem, Server},
@@ -63,6 +65,8 @@ pub(super) struct Engine<'a> {
     inner: Stack<'a>,
     datagrams: Datagrams<'a>,
     port: u16,
+    /// The join key that the firmware gave, until it was tried for a machine that the server does not know any more.
+    build_key: Option<&'a str>,
     inbox: Inbox,
     /// The handshake message that is being computed.
     ticket: Option<HandshakeTicket>,
@@ -87,7 +91,7 @@ impl<'a> Engine<'a> {
         wants: &'a Wants,
         [outer, inner]: [Stack<'a>; 2],
         datagrams: Datagrams<'a>,
-        port: u16,
+        config: &Config<'a>,
     ) -> Self {
         let engine = Self {
             shared,
@@ -96,7 +100,8 @@ impl<'a> Engine<'a> {
             outer,
             inner,
             datagrams,
-            port,
+            port: config.port,
+            build_key: config.join_key,
             inbox: Inbox::default(),
             ticket: None,
             reading: None,
@@ -505,6 +510,9 @@ impl<'a> Engine<'a> {
             NodeEvent::ServerError(code) => {
                 self.log_error(mesh);
                 board.push_event(Event::Refused(code));
+                if code == ErrorCode::UnknownMachine {
+                    self.join_again(mesh);
+                }
             }
             NodeEvent::ConnectionFailed => self.log_error(mesh),
             NodeEvent::Left => {
@@ -529,6 +537,16 @@ impl<'a> Engine<'a> {
                 }
             }
             _ => debug!("an event of the node"),
+        }
+    }
+
+    /// The server does not know this machine: it was removed, and heard nothing of it. What the firmware gave as a key is
+    /// for that too.
+    #[inline(never)]
+    fn join_again(&mut self, mesh: &mut Mesh) {
+        if let Some(key) = start::build_key(self.build_key.take(), mesh.node) {
+            info!("joining again with the join key of the firmware");
+            mesh.node.join(&key, clock::now(), &mut mesh.rng);
         }
     }
 

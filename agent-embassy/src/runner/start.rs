@@ -14,6 +14,7 @@ use weft_core::{
 use crate::{
     Config, MTU,
     clock::{self, WALL},
+    crypto::ChipCrypto,
     event::Problem,
     flash::{FlashError, OpenError, Report, Setting, Store},
     fmt::{info, warning},
@@ -125,7 +126,8 @@ pub(super) async fn restore<F: NorFlash>(
     }
     let given = match store.join_key().await? {
         Some(key) => Some(key),
-        None => build_key(config, mesh),
+        None if mesh.node.netmap().own().is_none() => build_key(config.join_key, mesh.node),
+        None => None,
     };
     if let Some(key) = given {
         info!("joining with a join key");
@@ -135,12 +137,12 @@ pub(super) async fn restore<F: NorFlash>(
     Ok(())
 }
 
-/// The join key that the firmware gave, where it is to be used: not by a node that is registered, and not twice.
-fn build_key(config: &Config<'_>, mesh: &Mesh) -> Option<JoinKey> {
-    let text = config.join_key.filter(|_| mesh.node.netmap().own().is_none())?;
-    let key: JoinKey = text.trim().parse().map_err(|error| warning!("the join key is not usable: {}", error)).ok()?;
+/// The join key that the firmware gave, where the node does not know it yet.
+#[inline(never)]
+pub(super) fn build_key(text: Option<&str>, node: &Node<ChipStorage, ChipCrypto>) -> Option<JoinKey> {
+    let key: JoinKey = text?.trim().parse().map_err(|error| warning!("the join key is not usable: {}", error)).ok()?;
     let is_new = |identity: &Identity| identity.join_secret.as_ref() != Some(key.secret());
-    mesh.node.identity().is_none_or(is_new).then_some(key)
+    node.identity().is_none_or(is_new).then_some(key)
 }
 
 /// What keeps the node from joining.

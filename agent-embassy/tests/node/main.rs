@@ -2,6 +2,7 @@
 
 mod executor;
 mod flash;
+mod floods;
 mod peer;
 #[path = "../../../core/tests/harness/rng.rs"]
 mod rng;
@@ -162,4 +163,77 @@ fn without_a_seed_no_key_is_made() {
     world.run(Duration::from_secs(100));
     assert_eq!(world.chip().node.status().problem, Some(weft_embassy::Problem::NoEntropy));
     assert_eq!(world.server.borrow().registrations.len(), 1, "only the other node is there");
+}
+
+#[test]
+fn a_chip_that_moves_is_found_at_its_new_address() {
+    let world = World::joined();
+    world.chip().outer.set_config_v4(world::static_address("192.0.2.99".parse().unwrap()));
+    world.run(Duration::from_secs(2));
+    assert!(world.echo(5).is_some());
+    world.wait(10, "registered", |world| world.chip().node.status().server == weft_embassy::Server::Registered);
+}
+
+#[test]
+fn a_chip_that_was_removed_says_so_and_joins_again_with_a_new_key() {
+    let mut world = World::joined();
+    let id = world.server.borrow().id_of("sensor");
+    world.server.borrow_mut().remove(id);
+    world.wait(5, "left", |world| world.saw(Event::Left));
+    assert_eq!(world.chip().node.status().problem, Some(weft_embassy::Problem::NoJoinKey));
+    assert_eq!(world.address(), None);
+    world.power_off();
+    let key: &'static str = world.server.borrow().join_key().to_text().as_str().to_owned().leak();
+    world.power_on_with(weft_embassy::Config { join_key: Some(key), hostname: "sensor", ..Default::default() });
+    let registered = |world: &World| world.chip().node.status().server == weft_embassy::Server::Registered;
+    world.wait(10, "joined again", registered);
+    assert!(world.echo(5).is_some());
+}
+
+#[test]
+fn a_refused_key_is_told_and_tried_again_slowly() {
+    let mut world = World::new();
+    world.run(Duration::from_secs(1));
+    world.server.borrow_mut().refuse = Some((weft_embassy::ErrorCode::JoinKeyUnknown, None));
+    world.power_on();
+    world.wait(10, "refused", |world| world.saw(Event::Refused(weft_embassy::ErrorCode::JoinKeyUnknown)));
+    let sentence = world.chip().node.last_error(|code, sentence| (code, sentence.to_owned())).unwrap();
+    assert_eq!(sentence.0, Some(weft_embassy::ErrorCode::JoinKeyUnknown));
+    let connects = world.chip().node.counters().connects;
+    world.run(Duration::from_secs(400));
+    assert_eq!(world.chip().node.counters().connects, connects, "the next try is a quarter of an hour away");
+    world.wait(1_500, "joined", |world| world.address().is_some());
+}
+
+#[test]
+fn a_key_that_is_none_is_told_and_nothing_is_sent() {
+    let mut world = World::new();
+    world.flash = flash::Flash::provisioned(&[weft_embassy::provision::Field::Seed(&[1; 32])]);
+    world.power_on_with(weft_embassy::Config { join_key: Some("weft1not-a-key"), ..Default::default() });
+    world.run(Duration::from_secs(5));
+    assert_eq!(world.chip().node.status().problem, Some(weft_embassy::Problem::JoinKeyUnreadable));
+    assert_eq!(world.chip().node.counters().connects, 0);
+}
+
+#[test]
+fn peers_that_did_not_fit_are_looked_up_when_they_knock_and_when_they_are_wanted() {
+    let world = World::joined();
+    // From now on the server names peers only where it is asked.
+    let id = world.server.borrow().id_of("sensor");
+    world.server.borrow_mut().deliver_on_demand(id);
+    let knocking = std::rc::Rc::new(std::cell::RefCell::new(world.another_peer("desktop", 41_700)));
+    world.executor.spawn("peer", peer::run(knocking.clone(), world::udp(world.host, 41_700)));
+    world.wait(10, "the other one joined", |_| knocking.borrow().address().is_some());
+    let chip = world.address().unwrap();
+    let (own, text) = (knocking.borrow().address().unwrap(), b"from a stranger");
+    let answered = || knocking.borrow().inbox.iter().any(|packet| packet[28..] == *text);
+    let mut tries = 0;
+    while !answered() {
+        tries += 1;
+        assert!(tries < 20, "a stranger gets its answer");
+        knocking.borrow_mut().send(&world::udp_packet(own, chip, world::ECHO, text));
+        world.executor.run_until(Duration::from_millis(500), answered);
+    }
+    assert!(world.server.borrow().lookups > 0);
+    assert!(world.echo(2).is_some(), "the first peer is still there");
 }

@@ -30,7 +30,7 @@ const START: UnixTime = UnixTime::new(1_800_000_000, 0);
 /// Where the control server and the other node are. The server's join keys name it.
 pub(crate) const HOST: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 250);
 /// Where the chip is at first.
-const CHIP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 7);
+pub(crate) const CHIP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 7);
 /// The service of the chip that sends back what it gets.
 pub(crate) const ECHO: u16 = 7;
 
@@ -62,6 +62,8 @@ pub(crate) struct World {
     pub(crate) server: Rc<RefCell<Server>>,
     pub(crate) peer: Rc<RefCell<Peer>>,
     pub(crate) flash: Flash,
+    /// The network of the server and the other node.
+    pub(crate) host: Stack<'static>,
     /// The chip as it runs now.
     pub(crate) chip: Option<Chip>,
     _clock: MutexGuard<'static, ()>,
@@ -70,6 +72,7 @@ pub(crate) struct World {
 /// A chip that has power.
 pub(crate) struct Chip {
     pub(crate) node: Node,
+    pub(crate) outer: Stack<'static>,
     /// What it told its firmware.
     pub(crate) events: Rc<RefCell<Vec<Event>>>,
 }
@@ -84,7 +87,7 @@ fn stack(
     (stack, async move { runner.run().await })
 }
 
-fn static_address(address: Ipv4Addr) -> ConfigV4 {
+pub(crate) fn static_address(address: Ipv4Addr) -> ConfigV4 {
     let address = Ipv4Cidr::new(address, 24);
     ConfigV4::Static(StaticConfigV4 { address, gateway: None, dns_servers: Default::default() })
 }
@@ -120,7 +123,7 @@ impl World {
         let key = server.borrow().join_key().to_text();
         let flash =
             Flash::provisioned(&[Field::JoinKey(key.as_str()), Field::Seed(&[0x5e; 32]), Field::Hostname("sensor")]);
-        Self { executor, cable, server, peer, flash, chip: None, _clock: clock }
+        Self { executor, cable, server, peer, flash, host, chip: None, _clock: clock }
     }
 
     /// A world whose chip joined and talks to the other node.
@@ -130,6 +133,11 @@ impl World {
         world.wait(10, "joined", |world| world.address().is_some());
         assert!(world.echo(5).is_some(), "the first echo");
         world
+    }
+
+    /// One more node at the server's address.
+    pub(crate) fn another_peer(&self, name: &str, port: u16) -> Peer {
+        Peer::new(name, self.server.clone(), SocketAddr::new(HOST.into(), port), u64::from(port))
     }
 
     /// The chip starts.
@@ -156,7 +164,7 @@ impl World {
                 told.borrow_mut().push(event);
             }
         });
-        self.chip = Some(Chip { node, events });
+        self.chip = Some(Chip { node, outer, events });
     }
 
     /// The chip loses its power. What it was writing is half written.
@@ -284,5 +292,7 @@ async fn serve(host: Stack<'static>, server: Rc<RefCell<Server>>) {
             }
         }
         server.borrow_mut().close(connection);
+        socket.close();
+        let _ = embassy_time::with_timeout(embassy_time::Duration::from_millis(100), socket.flush()).await;
     }
 }
