@@ -16,6 +16,7 @@ use embassy_net::{ConfigV4, Ipv4Cidr, Stack, StaticConfigV4};
 use weft_core::{
     control::ErrorCode,
     crypto::Crypto,
+    keys::NodeKey,
     node::{ControlState, NodeEvent, NodeStorage, PeerRecord, Persist, SelfRecord},
     time::Instant,
     wireguard::{
@@ -348,28 +349,27 @@ impl<'a> Engine<'a> {
     fn compute(&mut self, now: Instant, cx: &mut Context<'_>) -> bool {
         let mesh = &mut *self.mesh.borrow_mut();
         if mesh.node.needs_step() {
-            mesh.node.step(now, &mut mesh.rng);
+            step_node(mesh, now);
             return true;
         }
         if self.ticket.is_some() {
-            self.step(mesh, now, cx);
+            if self.step(mesh, now) == TicketProgress::Done {
+                self.finish(mesh, now, cx);
+            }
             return true;
         }
         if mesh.node.poll_timeout().is_some_and(|due| due <= now) {
-            mesh.node.handle_timeout(now, WALL, &mut mesh.rng);
-        }
-        let message = self.inbox.pop().or_else(|| Message::read(|room| mesh.node.take_stranger(room)));
-        if let Some(message) = message {
-            self.begin(mesh, message, now, cx);
-            return true;
+            handle_timeout(mesh, now);
         }
         // One flush at a time.
-        self.flushing.is_none() && self.do_due(mesh, now, cx)
+        self.begin(mesh, now, cx) || self.flushing.is_none() && self.do_due(mesh, now, cx)
     }
 
-    /// Begins to read a handshake message.
+    /// Begins to read a handshake message. False where there is none.
     #[inline(never)]
-    fn begin(&mut self, mesh: &mut Mesh, mut message: Message, now: Instant, cx: &mut Context<'_>) {
+    fn begin(&mut self, mesh: &mut Mesh, now: Instant, cx: &mut Context<'_>) -> bool {
+        let message = self.inbox.pop().or_else(|| Message::read(|room| mesh.node.take_stranger(room)));
+        let Some(mut message) = message else { return false };
         let unix = mesh.node.time(now, WALL);
         let (device, source) = (mesh.node.device_mut(), message.source);
         match device.begin_handshake_receive::<ChipCrypto>(message.bytes(), source, now, unix, &mut mesh.rng) {
@@ -382,6 +382,7 @@ impl<'a> Engine<'a> {
             HandshakeBegin::Drop(_) => self.count(|counters| counters.dropped += 1),
         }
         mesh.node.device_changed(now);
+        true
     }
 
     /// The device's next work. False where there is none.
@@ -413,47 +414,60 @@ impl<'a> Engine<'a> {
         device.commit_seal(ticket, SealOutcome::all_sent(&packets), now);
     }
 
-    /// Computes on at the handshake message, and sends what comes of it.
+    /// Computes on at the handshake message, and tells what it needs next.
     #[inline(never)]
-    fn step(&mut self, mesh: &mut Mesh, now: Instant, cx: &mut Context<'_>) {
+    fn step(&mut self, mesh: &mut Mesh, now: Instant) -> TicketProgress {
+        let Some(ticket) = &mut self.ticket else { return TicketProgress::Again };
+        let progress = advance(ticket);
+        if let TicketProgress::Identify(key) = progress {
+            self.identify(mesh, key, now);
+        }
+        progress
+    }
+
+    /// Looks whose initiation this is. Where nobody here has the key, it waits for the server's answer.
+    #[inline(never)]
+    fn identify(&mut self, mesh: &mut Mesh, key: NodeKey, now: Instant) {
         let Some(ticket) = &mut self.ticket else { return };
-        match ticket.step::<ChipCrypto>() {
-            TicketProgress::Again => {}
-            TicketProgress::Identify(key) => match mesh.node.device_mut().identify_initiator(ticket, now) {
-                Ok(_) => self.reading = None,
-                Err(reason) => {
-                    self.ticket = None;
-                    if let (DropReason::UnknownPeer, Some(mut message)) = (reason, self.reading.take()) {
-                        let source = message.source;
-                        mesh.node.need_initiator(key, message.bytes(), source, now);
-                    }
-                    self.count(|counters| counters.dropped += 1);
+        match mesh.node.device_mut().identify_initiator(ticket, now) {
+            Ok(_) => self.reading = None,
+            Err(reason) => {
+                self.ticket = None;
+                if let (DropReason::UnknownPeer, Some(mut message)) = (reason, self.reading.take()) {
+                    let source = message.source;
+                    mesh.node.need_initiator(key, message.bytes(), source, now);
                 }
-            },
-            TicketProgress::Done => {
-                if let Some(ticket) = self.ticket.take() {
-                    self.finish(mesh, ticket, now, cx);
-                }
+                self.count(|counters| counters.dropped += 1);
             }
         }
     }
 
+    /// Sends what came of the handshake message.
     #[inline(never)]
-    fn finish(&mut self, mesh: &mut Mesh, ticket: HandshakeTicket, now: Instant, cx: &mut Context<'_>) {
-        let unix = mesh.node.time(now, WALL);
+    fn finish(&mut self, mesh: &mut Mesh, now: Instant, cx: &mut Context<'_>) {
         let mut message = [0; HANDSHAKE_LEN];
-        let done = mesh.node.device_mut().commit_handshake(ticket, now, unix, &mut mesh.rng, &mut message);
-        match done {
-            Ok(Some(transmit)) => {
-                let message = message.get(..transmit.len).unwrap_or_default();
-                self.send_message(mesh, &transmit, message, now, cx);
-            }
-            Ok(None) => {}
-            Err(_) => self.count(|counters| counters.dropped += 1),
+        if let Some(transmit) = self.commit(mesh, now, &mut message) {
+            let message = message.get(..transmit.len).unwrap_or_default();
+            self.send_message(mesh, &transmit, message, now, cx);
         }
         mesh.node.device_changed(now);
     }
 
+    /// Gives the ticket back to the device.
+    #[inline(never)]
+    fn commit(&mut self, mesh: &mut Mesh, now: Instant, message: &mut [u8; HANDSHAKE_LEN]) -> Option<Transmit> {
+        let ticket = self.ticket.take()?;
+        let unix = mesh.node.time(now, WALL);
+        match mesh.node.device_mut().commit_handshake(ticket, now, unix, &mut mesh.rng, message) {
+            Ok(transmit) => transmit,
+            Err(_) => {
+                self.count(|counters| counters.dropped += 1);
+                None
+            }
+        }
+    }
+
+    #[inline(never)]
     fn send_message(
         &mut self,
         mesh: &mut Mesh,
@@ -580,6 +594,22 @@ impl<'a> Engine<'a> {
         self.shared.board.set_address(address);
         self.shared.wake_inner();
     }
+}
+
+#[inline(never)]
+fn step_node(mesh: &mut Mesh, now: Instant) {
+    mesh.node.step(now, &mut mesh.rng);
+}
+
+#[inline(never)]
+fn handle_timeout(mesh: &mut Mesh, now: Instant) {
+    mesh.node.handle_timeout(now, WALL, &mut mesh.rng);
+}
+
+/// The long computation, on as little stack as can be.
+#[inline(never)]
+fn advance(ticket: &mut HandshakeTicket) -> TicketProgress {
+    ticket.step::<ChipCrypto>()
 }
 
 /// Room for any message of a handshake.

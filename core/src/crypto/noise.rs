@@ -48,7 +48,7 @@ impl SymmetricState {
     }
 
     /// What is left of this state when its key is not used any more.
-    pub fn into_keyless(self) -> KeylessState {
+    pub const fn keyless(&self) -> KeylessState {
         KeylessState { chaining_key: self.chaining_key, hash: self.hash }
     }
 

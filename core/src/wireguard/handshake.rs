@@ -251,13 +251,13 @@ impl CreateInitiation {
 
     /// The message with its sender index and without macs, and what to keep for the response. `None` before
     /// [`Progress::Done`].
-    pub fn finish(mut self, sender: u32) -> Option<(Initiation, SentInitiation)> {
+    pub fn finish(&mut self, sender: u32) -> Option<(Initiation, SentInitiation)> {
         if self.stage != InitiationStage::Done {
             return None;
         }
         self.message.sender = sender;
-        let sent = SentInitiation { state: self.state.into_keyless(), ephemeral: self.ephemeral, sender };
-        Some((self.message, sent))
+        let sent = SentInitiation { state: self.state.keyless(), ephemeral: self.ephemeral.clone(), sender };
+        Some((self.message.clone(), sent))
     }
 }
 
@@ -357,7 +357,7 @@ impl ConsumeInitiation {
     }
 
     /// The authenticated initiation. `None` before [`Progress::Done`].
-    pub fn finish(self) -> Option<ReceivedInitiation> {
+    pub fn finish(&self) -> Option<ReceivedInitiation> {
         if self.stage != InitiationStage::Done {
             return None;
         }
@@ -366,7 +366,7 @@ impl ConsumeInitiation {
             timestamp: Tai64n::from_bytes(self.message.sealed_timestamp),
             sender: self.message.sender,
             ephemeral: self.message.ephemeral,
-            state: self.state,
+            state: self.state.clone(),
         })
     }
 }
@@ -463,13 +463,13 @@ impl CreateResponse {
     }
 
     /// The message with its sender index and without macs, and the session. `None` before [`Progress::Done`].
-    pub fn finish(mut self, sender: u32) -> Option<(Response, Established)> {
+    pub fn finish(&mut self, sender: u32) -> Option<(Response, Established)> {
         if self.stage != ResponseStage::Done {
             return None;
         }
         self.message.sender = sender;
         let established = Established { keys: self.state.split(), local: sender, remote: self.received.sender };
-        Some((self.message, established))
+        Some((self.message.clone(), established))
     }
 }
 
@@ -523,7 +523,7 @@ impl ConsumeResponse {
     }
 
     /// The session. `None` before [`Progress::Done`].
-    pub fn finish(self) -> Option<Established> {
+    pub fn finish(&self) -> Option<Established> {
         if self.stage != ResponseStage::Done {
             return None;
         }

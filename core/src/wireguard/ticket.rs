@@ -474,9 +474,9 @@ impl HandshakeTicket {
     }
 
     /// The initiation is authentic: checks its timestamp before three more Diffie-Hellmans are spent on it.
+    #[inline(never)]
     fn begin_response(&mut self) -> Result<TicketProgress, DropReason> {
-        let taken = core::mem::replace(&mut self.computation, Computation::Failed(DropReason::TicketStale));
-        let Computation::Received { consume, ephemeral, identified: Some(identified) } = taken else {
+        let Computation::Received { consume, ephemeral, identified: Some(identified) } = &self.computation else {
             return Err(DropReason::TicketStale);
         };
         let received = consume.finish().ok_or(DropReason::NotAuthentic)?;
@@ -484,7 +484,7 @@ impl HandshakeTicket {
             return Err(DropReason::StaleTimestamp);
         }
         let timestamp = received.timestamp;
-        let create = CreateResponse::new(received, identified.preshared_key, ephemeral);
+        let create = CreateResponse::new(received, identified.preshared_key.clone(), ephemeral.clone());
         self.computation = Computation::Response { create, timestamp };
         Ok(TicketProgress::Again)
     }

@@ -209,7 +209,7 @@ impl<S: Storage> Device<S> {
     /// Why nothing came of it. Counted.
     pub fn commit_handshake(
         &mut self,
-        ticket: HandshakeTicket,
+        mut ticket: HandshakeTicket,
         now: Instant,
         unix: UnixTime,
         rng: &mut dyn rand_core::CryptoRng,
@@ -217,7 +217,7 @@ impl<S: Storage> Device<S> {
     ) -> Result<Option<Transmit>, DropReason> {
         self.wall.set(now, unix);
         let initiator = ticket.peer.filter(|_| ticket.reads_initiation);
-        let committed = self.try_commit(ticket, now, rng, out).map_err(|reason| self.counters.count(reason));
+        let committed = self.try_commit(&mut ticket, now, rng, out).map_err(|reason| self.counters.count(reason));
         let unproven = matches!(committed, Err(DropReason::NotAuthentic | DropReason::StaleTimestamp));
         if let Some(initiator) = initiator.filter(|_| unproven) {
             self.raise(Event::Impersonated(initiator));
@@ -225,16 +225,17 @@ impl<S: Storage> Device<S> {
         committed
     }
 
+    // By reference, and its parts too: each move would take half a kilobyte of a chip's stack.
     fn try_commit(
         &mut self,
-        ticket: HandshakeTicket,
+        ticket: &mut HandshakeTicket,
         now: Instant,
         rng: &mut dyn rand_core::CryptoRng,
         out: &mut [u8],
     ) -> Result<Option<Transmit>, DropReason> {
         let HandshakeTicket { computation, keys, peer, source, static_static, attempt, .. } = ticket;
         if let Computation::Failed(reason) = computation {
-            return Err(reason);
+            return Err(*reason);
         }
         if self.public_key() != Some(keys.public()) {
             return Err(DropReason::TicketStale);
@@ -246,23 +247,23 @@ impl<S: Storage> Device<S> {
         }
         let transmit = match computation {
             Computation::Initiation { create, .. } => {
-                self.commit_initiation(peer, create, attempt, now, rng, out).map(Some)
+                self.commit_initiation(peer, create, *attempt, now, rng, out).map(Some)
             }
             Computation::Response { create, timestamp } => {
                 let source = source.ok_or(DropReason::TicketStale)?;
-                self.commit_response(peer, create, timestamp, source, now, rng, out).map(Some)
+                self.commit_response(peer, create, *timestamp, source, now, rng, out).map(Some)
             }
             Computation::Answered { consume, receiver_index } => {
                 let source = source.ok_or(DropReason::TicketStale)?;
                 let established = consume.finish().ok_or(DropReason::TicketStale)?;
-                self.commit_answer(peer, &established, receiver_index, source, now).map(|()| None)
+                self.commit_answer(peer, &established, *receiver_index, source, now).map(|()| None)
             }
             Computation::Received { .. } | Computation::Failed(_) => Err(DropReason::TicketStale),
         }?;
         if let Some(active) = self.slot_of(peer).and_then(|slot| self.active.get_mut(slot))
             && active.static_static.is_none()
         {
-            active.static_static = static_static;
+            active.static_static = static_static.take();
         }
         Ok(transmit)
     }
@@ -270,7 +271,7 @@ impl<S: Storage> Device<S> {
     fn commit_initiation(
         &mut self,
         peer: PeerId,
-        create: CreateInitiation,
+        create: &mut CreateInitiation,
         attempt: u64,
         now: Instant,
         rng: &mut dyn rand_core::CryptoRng,
@@ -301,7 +302,7 @@ impl<S: Storage> Device<S> {
     fn commit_response(
         &mut self,
         peer: PeerId,
-        create: CreateResponse,
+        create: &mut CreateResponse,
         timestamp: Tai64n,
         source: SocketAddr,
         now: Instant,
