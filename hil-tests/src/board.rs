@@ -257,7 +257,7 @@ pub struct Line {
 }
 
 impl Line {
-    fn new(text: String) -> Result<Self> {
+    pub(crate) fn new(text: String) -> Result<Self> {
         let time = defmt_log::time(&text).with_context(|| format!("no time before {text:?}"))?;
         Ok(Self { time, text })
     }

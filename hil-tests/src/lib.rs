@@ -17,6 +17,7 @@
 //! | [`wire`] | a cable that loses, delays, reorders and repeats frames |
 //! | [`board`] | a board with firmware in an emulator: flash, cable, log |
 //! | [`machine`] | the emulated machines |
+//! | [`pico`] | a Raspberry Pi Pico in the emulator rp2040js, with the image that is flashed |
 //! | [`selftest`] | the services that firmware has for tests |
 //! | [`distribution`] | the binaries of `cargo xtask dist`, and programs that an emulator runs |
 //! | [`dhcp`] | a DHCP server for a subnet of the lab |
@@ -42,6 +43,7 @@ pub mod machine;
 pub mod mesh;
 pub mod netns;
 mod pcap;
+pub mod pico;
 pub mod process;
 pub mod proxy;
 pub mod requirement;

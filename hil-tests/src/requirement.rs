@@ -39,6 +39,13 @@ pub enum Requirement {
         /// The target that it is built for.
         target: &'static str,
     },
+    /// A package of npm, installed beside the scripts that use it.
+    NodePackage {
+        /// The folder in `hil-tests/`.
+        folder: &'static str,
+        /// The package.
+        package: &'static str,
+    },
 }
 
 /// `wg`, which configures WireGuard devices.
@@ -51,6 +58,8 @@ pub const TSHARK: Requirement = Requirement::Program { name: "tshark", package: 
 pub const PING: Requirement = Requirement::Program { name: "ping", package: "iputils-ping" };
 /// `curl`.
 pub const CURL: Requirement = Requirement::Program { name: "curl", package: "curl" };
+/// Node, which runs the emulator of the RP2040.
+pub const NODE: Requirement = Requirement::Program { name: "node", package: "nodejs" };
 /// QEMU's Cortex-M machines.
 pub const QEMU_ARM: Requirement = Requirement::Program { name: "qemu-system-arm", package: "qemu-system-arm" };
 /// QEMU's 32-bit RISC-V machines.
@@ -78,6 +87,13 @@ impl Requirement {
                 .map(|error| error.to_string()),
             Self::Distributed { architecture, names } => {
                 names.iter().find_map(|name| distributed(architecture, name).err()).map(|error| error.to_string())
+            }
+            Self::NodePackage { folder, package } => {
+                let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+                let missing = !folder.join("node_modules").join(package).is_dir();
+                missing.then(|| {
+                    format!("{package} is not installed; apt-get install npm, then `npm ci` in {}", folder.display())
+                })
             }
             Self::Firmware { board, target } => {
                 crate::binaries::firmware(board, target).err().map(|error| error.to_string())

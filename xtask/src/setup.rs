@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use weft_hil::requirement::find_program;
 
-use crate::workspace::{cargo, heading, run, target};
+use crate::workspace::{cargo, heading, root, run, target};
 
 /// The chips that core is built for.
 pub(crate) const CHIP_TARGETS: [&str; 2] = ["thumbv6m-none-eabi", "riscv32imc-unknown-none-elf"];
@@ -46,6 +46,8 @@ pub(crate) const QEMU: &[Tool] =
 /// What the tests run beside weft.
 pub(crate) const TEST: &[Tool] = &[
     tool("curl", "curl"),
+    tool("node", "nodejs"),
+    tool("npm", "npm"),
     tool("ping", "iputils-ping"),
     tool("qemu-aarch64-static", "qemu-user-static"),
     tool("qemu-arm-static", "qemu-user-static"),
@@ -194,4 +196,21 @@ pub(crate) fn python_packages(name: &str, packages: &[&str]) -> Result<PathBuf> 
     run(Command::new(programs.join("pip")).args(["install", "--quiet", "--disable-pip-version-check"]).args(packages))?;
     std::fs::write(&installed, wanted).with_context(|| format!("cannot write {}", installed.display()))?;
     Ok(programs)
+}
+
+/// Installs the emulator of the RP2040 for the tests. Where that cannot be done it is told, and they are skipped.
+pub(crate) fn rp2040_emulator() {
+    let folder = root().join("hil-tests/rp2040js");
+    let installed = folder.join("node_modules/.package-lock.json");
+    // What npm installed is older than the list of what it should install.
+    let changed = |path: &Path| path.metadata().and_then(|file| file.modified()).ok();
+    if changed(&installed) >= changed(&folder.join("package-lock.json")) {
+        return;
+    }
+    heading("Installing the RP2040 emulator");
+    let mut npm = Command::new("npm");
+    npm.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]).current_dir(&folder);
+    if let Err(error) = run(&mut npm) {
+        println!("The tests with the RP2040 emulator will be skipped: {error:#}");
+    }
 }

@@ -33,6 +33,7 @@ fn prepare(options: &Options) -> Result<ExitCode> {
         heading("Some tests will be skipped");
         println!("They need programs that are not installed. This installs them:\n\n    {command}");
     }
+    setup::rp2040_emulator();
     setup::chip_targets()?;
     heading("Building");
     step(&mut cargo("build --workspace"))?;

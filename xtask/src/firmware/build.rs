@@ -29,10 +29,13 @@ pub(super) fn image(board: &Board, features: Features) -> Result<PathBuf> {
     // In the board's folder, since its .cargo/config.toml counts.
     command.current_dir(&folder).args(["build", "--release", "--locked", "--target", board.target, "--target-dir"]);
     command.arg(target_dir());
-    match features {
-        Features::Default => {}
-        Features::Baseline => _ = command.arg("--no-default-features"),
-        Features::SelfTest => _ = command.args(["--features", "selftest"]),
+    let chosen: Vec<&str> =
+        board.further_feature.into_iter().chain((features == Features::SelfTest).then_some("selftest")).collect();
+    if features == Features::Baseline {
+        command.arg("--no-default-features");
+    }
+    if !chosen.is_empty() {
+        command.args(["--features", &chosen.join(",")]);
     }
     step(&mut command).with_context(|| format!("{} does not build", board.name))?;
     Ok(target_dir().join(board.target).join("release").join(board.name))

@@ -102,10 +102,15 @@ fn memory(boards: &[&Board], update: bool) -> Result<()> {
     let mut measured = Table::default();
     for board in boards {
         heading(&format!("{} ({})", board.name, board.target));
+        // The image that is flashed comes last, since it stays.
+        let without = if board.baseline {
+            Some(size::of_image(&build::image(board, build::Features::Baseline)?, board)?)
+        } else {
+            None
+        };
         let with = size::of_image(&build::image(board, build::Features::Default)?, board)?;
         measured.add(board.name, with);
-        if board.baseline {
-            let without = size::of_image(&build::image(board, build::Features::Baseline)?, board)?;
+        if let Some(without) = without {
             measured.add(&table::baseline(board.name), without);
             measured.add(&table::weft(board.name), with.minus(without));
         }

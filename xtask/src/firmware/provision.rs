@@ -100,9 +100,11 @@ impl Page {
 fn how_to_flash(board: &Board, file: &Path) -> String {
     let file = file.display();
     match board.hardware {
-        Hardware::Rp2040 { .. } => format!(
-            "hold BOOTSEL while you plug the board in, flash the firmware, then copy this file to the disk RPI-RP2 in the same way"
-        ),
+        Hardware::Rp2040 { .. } => {
+            "flash the firmware first; then hold BOOTSEL while you plug the board in, and copy this file to \
+             the disk RPI-RP2"
+                .into()
+        }
         Hardware::Esp32 { page } => format!("`espflash write-bin {page:#x} {file}` puts it on the board"),
         Hardware::Emulator => "its content is the first page of the emulator's flash file".into(),
     }

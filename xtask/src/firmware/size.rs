@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use object::{Object as _, ObjectSection as _, SectionFlags, SectionKind, elf::SHF_ALLOC};
 
-use super::board::Board;
+use super::board::{Board, Span};
 
 /// What an image takes, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -35,7 +35,7 @@ pub(super) fn of_image(path: &Path, board: &Board) -> Result<Size> {
         if sh_flags & u64::from(SHF_ALLOC) == 0 || section.size() == 0 || is_no_content(name) {
             continue;
         }
-        let within = |ranges: &[std::ops::Range<u64>]| ranges.iter().any(|range| range.contains(&section.address()));
+        let within = |spans: &[Span]| spans.iter().any(|span| span.contains(section.address()));
         let in_ram = within(board.ram);
         if !in_ram && !within(board.flash) {
             bail!("section {name} of {} lies at {:#x}, in no memory of the board", path.display(), section.address());
