@@ -53,6 +53,7 @@ const RP2040_RAM: &[Span] = &[Span(0x2000_0000, 0x2004_2000)];
 pub(super) const GUIDE: &Board = &Board {
     name: "guide",
     target: "thumbv6m-none-eabi",
+    further_feature: None,
     baseline: false,
     tested_with: None,
     flash: RP2040_FLASH,
