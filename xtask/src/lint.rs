@@ -36,11 +36,15 @@ const UNSAFE_FILES: &[&str] = &[
 
 /// Manifests of the workspaces beside the main one.
 const OTHER_WORKSPACES: &[&str] = &[
+    "boards/esp32c3/Cargo.toml",
     "boards/firmware/Cargo.toml",
     "boards/guide/Cargo.toml",
+    "boards/pico-w/Cargo.toml",
+    "boards/pico-w5500/Cargo.toml",
     "boards/qemu-host/Cargo.toml",
     "boards/qemu-mps2/Cargo.toml",
     "boards/qemu-rv32/Cargo.toml",
+    "boards/rp2040/Cargo.toml",
     "core/fuzz/Cargo.toml",
     "hil-tests/cost-probe/Cargo.toml",
     "hil-tests/no-alloc-probe/Cargo.toml",
@@ -48,7 +52,10 @@ const OTHER_WORKSPACES: &[&str] = &[
 
 /// Folders of boards, and what clippy looks at from there; the target is of the folder's own configuration.
 const BOARDS: &[(&str, &str)] = &[
+    ("boards/esp32c3", "--package esp32c3"),
     ("boards/guide", "--package guide"),
+    ("boards/pico-w", "--package pico-w"),
+    ("boards/pico-w5500", "--package pico-w5500 --package weft-rp2040"),
     ("boards/qemu-mps2", "--package qemu-mps2 --package weft-firmware --package weft-qemu-host"),
     ("boards/qemu-rv32", "--package qemu-rv32"),
 ];
@@ -92,6 +99,11 @@ pub(crate) fn run() -> Result<ExitCode> {
     );
     heading("Dependencies");
     tally.check("cargo deny", step(&mut cargo("deny check licenses bans sources")));
+    for (board, _) in BOARDS {
+        let arguments =
+            format!("deny --config deny.toml --manifest-path {board}/Cargo.toml check licenses bans sources");
+        tally.check(&format!("cargo deny of {board}"), step(&mut cargo(&arguments)));
+    }
     Ok(tally.finish())
 }
 

@@ -24,7 +24,10 @@ pub(crate) fn start(spawner: Spawner, radio: WIFI<'static>, settings: &'static S
 #[embassy_executor::task]
 async fn keep_joined(mut controller: WifiController<'static>, settings: &'static Settings) -> ! {
     while let Err(reason) = configure(&mut controller, settings) {
-        error!("no usable Wi-Fi network is set: give it in the provisioning page, or build with WEFT_WIFI_SSID ({})", reason);
+        error!(
+            "no usable Wi-Fi network is set: give it in the provisioning page, or build with WEFT_WIFI_SSID ({})",
+            reason
+        );
         Timer::after(RETRY).await;
     }
     let ssid: &str = &settings.ssid;

@@ -112,7 +112,9 @@ async fn keep_joined(mut control: Control<'static>, settings: &'static Settings)
 /// Says so again and again: whoever attaches a probe later wants to know, too.
 async fn no_firmware() -> ! {
     loop {
-        error!("this image has no firmware for the radio: read its licence in the README, then build with --features radio");
+        error!(
+            "this image has no firmware for the radio: read its licence in the README, then build with --features radio"
+        );
         Timer::after(RETRY).await;
     }
 }
