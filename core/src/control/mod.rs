@@ -10,6 +10,7 @@
 //! This module knows nothing of peers' sessions, of netmaps or of the server's database: it says what was
 //! received, in an order that the protocol allows, from whom it is proven to be.
 
+pub mod cbor;
 pub mod channel;
 pub mod client;
 pub mod frame;

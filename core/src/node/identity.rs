@@ -6,12 +6,15 @@
 
 use core::fmt;
 
-use minicbor::{Decoder, Encoder, encode::write::Cursor};
 use rand_core::CryptoRng;
 
 use super::wall_clock::KeptTime;
 use crate::{
-    control::{JoinKey, JoinSecret, NetworkId, ServerAddress},
+    control::{
+        JoinKey, JoinSecret, NetworkId, ServerAddress,
+        cbor::{Malformed, Reader, Writer},
+        record::{List, Text},
+    },
     keys::{MachineSecret, NodeSecret, ServerKey},
     limits,
     time::UnixTime,
@@ -64,32 +67,35 @@ impl Identity {
     /// Writes the encoding to `out`, which has room for [`MAX_IDENTITY`] bytes, and returns its length; `None` where
     /// it does not fit.
     pub fn encode(&self, out: &mut [u8]) -> Option<usize> {
-        let mut e = Encoder::new(Cursor::new(out));
-        let fields = 6
-            + u64::from(self.next_node.is_some())
-            + u64::from(self.next_server.is_some())
-            + u64::from(self.join_secret.is_some());
-        e.map(fields).ok()?;
-        e.u8(0).ok()?.bytes(self.machine.as_bytes()).ok()?;
-        e.u8(1).ok()?.bytes(self.node.as_bytes()).ok()?;
-        if let Some(next) = &self.next_node {
-            e.u8(2).ok()?.bytes(next.as_bytes()).ok()?;
-        }
-        e.u8(3).ok()?.bytes(self.server.as_bytes()).ok()?;
-        if let Some(next) = &self.next_server {
-            e.u8(4).ok()?.bytes(next.as_bytes()).ok()?;
-        }
-        e.u8(5).ok()?.array(self.addresses.len() as u64).ok()?;
-        for address in &self.addresses {
-            e.str(address.as_str()).ok()?;
-        }
+        let mut writer = Writer::new(out);
+        let given = |secret: bool| usize::from(secret);
+        writer.map(
+            6 + given(self.next_node.is_some()) + given(self.next_server.is_some()) + given(self.join_secret.is_some()),
+        );
+        let mut field = |key: u64, bytes: Option<&[u8]>| {
+            if let Some(bytes) = bytes {
+                writer.unsigned(key);
+                writer.bytes(bytes);
+            }
+        };
+        field(0, Some(self.machine.as_bytes()));
+        field(1, Some(self.node.as_bytes()));
+        field(2, self.next_node.as_ref().map(|next| next.as_bytes().as_slice()));
+        field(3, Some(self.server.as_bytes()));
+        field(4, self.next_server.as_ref().map(|next| next.as_bytes().as_slice()));
+        writer.unsigned(5);
+        writer.array(self.addresses.len());
+        self.addresses.iter().for_each(|address| writer.text(address.as_str()));
         if let Some(secret) = &self.join_secret {
-            e.u8(6).ok()?.bytes(secret.as_bytes()).ok()?;
+            writer.unsigned(6);
+            writer.bytes(secret.as_bytes());
         }
-        e.u8(7).ok()?.u32(self.network.0).ok()?;
-        e.u8(8).ok()?.array(2).ok()?;
-        e.u64(self.time.stamp_floor.secs()).ok()?.u64(self.time.server_time.secs()).ok()?;
-        Some(e.writer().position())
+        writer.field(7, &self.network);
+        writer.unsigned(8);
+        writer.array(2);
+        writer.unsigned(self.time.stamp_floor.secs());
+        writer.unsigned(self.time.server_time.secs());
+        writer.finish()
     }
 
     /// Reads what [`Identity::encode`] wrote.
@@ -97,50 +103,34 @@ impl Identity {
     /// # Errors
     /// [`DamagedIdentity`] where the bytes are anything else.
     pub fn decode(bytes: &[u8]) -> Result<Self, DamagedIdentity> {
-        Self::read(bytes).ok().flatten().ok_or(DamagedIdentity)
+        Self::read(bytes).map_err(|Malformed| DamagedIdentity)
     }
 
-    fn read(bytes: &[u8]) -> Result<Option<Self>, minicbor::decode::Error> {
-        fn key(d: &mut Decoder<'_>) -> Result<[u8; 32], minicbor::decode::Error> {
-            <[u8; 32]>::try_from(d.bytes()?).map_err(|_| minicbor::decode::Error::message("not a key"))
+    fn read(bytes: &[u8]) -> Result<Self, Malformed> {
+        let mut reader = Reader::new(bytes);
+        let fields = reader.fields()?;
+        if !reader.is_at_end() {
+            return Err(Malformed);
         }
-        let mut d = Decoder::new(bytes);
-        let Some(fields) = d.map()? else { return Ok(None) };
-        let (mut machine, mut node, mut next_node, mut server, mut next_server) = (None, None, None, None, None);
-        let (mut addresses, mut join_secret) = (heapless::Vec::new(), None);
-        let (mut network, mut time) = (NetworkId::UNKNOWN, KeptTime::default());
-        for _ in 0..fields {
-            match d.u64()? {
-                0 => machine = Some(MachineSecret::from_bytes(key(&mut d)?)),
-                1 => node = Some(NodeSecret::from_bytes(key(&mut d)?)),
-                2 => next_node = Some(NodeSecret::from_bytes(key(&mut d)?)),
-                3 => server = Some(ServerKey::from_bytes(key(&mut d)?)),
-                4 => next_server = Some(ServerKey::from_bytes(key(&mut d)?)),
-                5 => {
-                    for _ in 0..d.array()?.unwrap_or_default() {
-                        if let Ok(address) = d.str()?.parse() {
-                            let _ = addresses.push(address);
-                        }
-                    }
-                }
-                6 => {
-                    let secret = d.bytes()?.try_into().map_err(|_| minicbor::decode::Error::message("not a secret"))?;
-                    join_secret = Some(JoinSecret::from_bytes(secret));
-                }
-                7 => network = NetworkId(d.u32()?),
-                8 => {
-                    d.array()?;
-                    time =
-                        KeptTime { stamp_floor: UnixTime::new(d.u64()?, 0), server_time: UnixTime::new(d.u64()?, 0) };
-                }
-                _ => d.skip()?,
+        let mut addresses = heapless::Vec::new();
+        for text in fields.get::<List<'_, Text<'_>>>(5)? {
+            if let Ok(address) = text.as_str().parse() {
+                let _ = addresses.push(address);
             }
         }
-        let (Some(machine), Some(node), Some(server)) = (machine, node, server) else { return Ok(None) };
-        if d.position() != bytes.len() {
-            return Ok(None);
-        }
-        Ok(Some(Self { machine, node, next_node, server, next_server, addresses, join_secret, network, time }))
+        let secret = |key| fields.get::<Option<[u8; 32]>>(key);
+        let time = fields.get::<Option<[u64; 2]>>(8)?.map(|times| times.map(|secs| UnixTime::new(secs, 0)));
+        Ok(Self {
+            machine: secret(0)?.map(MachineSecret::from_bytes).ok_or(Malformed)?,
+            node: secret(1)?.map(NodeSecret::from_bytes).ok_or(Malformed)?,
+            next_node: secret(2)?.map(NodeSecret::from_bytes),
+            server: fields.get(3)?,
+            next_server: fields.get(4)?,
+            addresses,
+            join_secret: fields.get(6)?,
+            network: fields.get::<Option<NetworkId>>(7)?.unwrap_or(NetworkId::UNKNOWN),
+            time: time.map(|[stamp_floor, server_time]| KeptTime { stamp_floor, server_time }).unwrap_or_default(),
+        })
     }
 }
 

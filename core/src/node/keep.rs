@@ -10,14 +10,13 @@
 
 use core::{fmt, net::SocketAddr, time::Duration};
 
-use minicbor::{Decoder, Encoder, encode::write::Cursor};
-
 use super::{
     Identity, Member, Node, NodeStorage, Unkept, netmap::SelfRecord, steps::PublicKeys, wall_clock::WallClock,
 };
 use crate::{
     control::{
         NodeId, ServerRecord,
+        cbor::{Item, Malformed, Reader, Writer},
         record::{Endpoint, UpTo},
     },
     crypto::Crypto,
@@ -131,32 +130,33 @@ impl<S: NodeStorage, C: Crypto> Node<S, C> {
     /// # Errors
     /// [`DamagedRecord`] from the first pair on that is none.
     pub fn restore_recent_peers(&mut self, bytes: &[u8], now: Instant) -> Result<(), DamagedRecord> {
-        let mut d = Decoder::new(bytes);
-        let count = d.array().ok().flatten().ok_or(DamagedRecord)?;
-        for _ in 0..count {
-            let (id, endpoint) = read_pair(&mut d).map_err(|_| DamagedRecord)?;
+        let mut reader = Reader::new(bytes);
+        for _ in 0..reader.array().map_err(|Malformed| DamagedRecord)? {
+            let (id, endpoint) = read_pair(&mut reader).map_err(|Malformed| DamagedRecord)?;
             self.member.restore_recent(id, endpoint, now);
         }
         Ok(())
     }
 }
 
-fn read_pair(d: &mut Decoder<'_>) -> Result<(NodeId, Option<SocketAddr>), minicbor::decode::Error> {
-    d.array()?;
-    let id = d.decode()?;
-    let endpoint = d.decode::<Option<Endpoint>>()?;
+fn read_pair(reader: &mut Reader<'_>) -> Result<(NodeId, Option<SocketAddr>), Malformed> {
+    reader.array()?;
+    let id = Item::read(reader)?;
+    let endpoint: Option<Endpoint> = Item::read(reader)?;
     Ok((id, endpoint.map(|endpoint| endpoint.0)))
 }
 
 impl<S: NodeStorage, C: Crypto> Member<S, C> {
     fn write_recent(&self, out: &mut [u8]) -> Option<usize> {
         let recent = || self.contacts.iter().filter(|contact| contact.had_session).take(MAX_RECENT_PEERS);
-        let mut e = Encoder::new(Cursor::new(out));
-        e.array(recent().count() as u64).ok()?;
+        let mut writer = Writer::new(out);
+        writer.array(recent().count());
         for contact in recent() {
-            e.array(2).ok()?.encode(contact.id).ok()?.encode(contact.answered().map(Endpoint)).ok()?;
+            writer.array(2);
+            contact.id.write(&mut writer);
+            contact.answered().map(Endpoint).write(&mut writer);
         }
-        Some(e.writer().position())
+        writer.finish()
     }
 
     fn restore_recent(&mut self, id: NodeId, endpoint: Option<SocketAddr>, now: Instant) {

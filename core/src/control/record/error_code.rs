@@ -2,11 +2,7 @@
 
 use core::fmt;
 
-use minicbor::{
-    Decode, Decoder, Encode, Encoder,
-    decode::Error as DecodeError,
-    encode::{Error as EncodeError, Write},
-};
+use crate::control::cbor::{Item, Malformed, Reader, Writer};
 
 /// What a refused node does next. It follows from the hundreds of an [`ErrorCode`], so that it is known for a
 /// code that is not.
@@ -126,14 +122,12 @@ impl fmt::Display for ErrorCode {
     }
 }
 
-impl<C> Decode<'_, C> for ErrorCode {
-    fn decode(d: &mut Decoder<'_>, _: &mut C) -> Result<Self, DecodeError> {
-        d.u16().map(Self::from_number)
+impl Item<'_> for ErrorCode {
+    fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        u16::read(reader).map(Self::from_number)
     }
-}
 
-impl<C> Encode<C> for ErrorCode {
-    fn encode<W: Write>(&self, e: &mut Encoder<W>, _: &mut C) -> Result<(), EncodeError<W::Error>> {
-        e.u16(self.number())?.ok()
+    fn write(&self, writer: &mut Writer<'_>) {
+        self.number().write(writer);
     }
 }

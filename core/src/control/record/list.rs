@@ -2,11 +2,7 @@
 
 use core::{fmt, marker::PhantomData};
 
-use minicbor::{
-    Decode, Decoder, Encode, Encoder,
-    decode::Error as DecodeError,
-    encode::{Error as EncodeError, Write},
-};
+use crate::control::cbor::{Item, Malformed, Reader, Writer};
 
 /// A list of `T` in a record. Absent on the wire where it is empty.
 ///
@@ -38,14 +34,12 @@ impl<'a, T> List<'a, T> {
     }
 }
 
-impl<'a, T: Copy + Decode<'a, ()>> List<'a, T> {
+impl<'a, T: Copy + Item<'a>> List<'a, T> {
     /// The items in order.
     pub fn iter(&self) -> Iter<'a, T> {
         match self.0 {
             Items::Slice(items) => Iter(IterItems::Slice(items.iter())),
-            Items::Encoded { items, .. } => {
-                Iter(IterItems::Encoded { decoder: Decoder::new(items), item: PhantomData })
-            }
+            Items::Encoded { items, .. } => Iter(IterItems::Encoded { items: Reader::new(items), item: PhantomData }),
         }
     }
 }
@@ -68,7 +62,7 @@ impl<'a, T, const N: usize> From<&'a [T; N]> for List<'a, T> {
     }
 }
 
-impl<'a, T: Copy + Decode<'a, ()>> IntoIterator for List<'a, T> {
+impl<'a, T: Copy + Item<'a>> IntoIterator for List<'a, T> {
     type Item = T;
     type IntoIter = Iter<'a, T>;
 
@@ -77,13 +71,13 @@ impl<'a, T: Copy + Decode<'a, ()>> IntoIterator for List<'a, T> {
     }
 }
 
-impl<'a, T: Copy + PartialEq + Decode<'a, ()>> PartialEq for List<'a, T> {
+impl<'a, T: Copy + PartialEq + Item<'a>> PartialEq for List<'a, T> {
     fn eq(&self, other: &Self) -> bool {
         self.iter().eq(other.iter())
     }
 }
 
-impl<'a, T: Copy + fmt::Debug + Decode<'a, ()>> fmt::Debug for List<'a, T> {
+impl<'a, T: Copy + fmt::Debug + Item<'a>> fmt::Debug for List<'a, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.iter()).finish()
     }
@@ -96,45 +90,45 @@ pub struct Iter<'a, T>(IterItems<'a, T>);
 #[derive(Clone, Debug)]
 enum IterItems<'a, T> {
     Slice(core::slice::Iter<'a, T>),
-    Encoded { decoder: Decoder<'a>, item: PhantomData<T> },
+    Encoded { items: Reader<'a>, item: PhantomData<T> },
 }
 
-impl<'a, T: Copy + Decode<'a, ()>> Iterator for Iter<'a, T> {
+impl<'a, T: Copy + Item<'a>> Iterator for Iter<'a, T> {
     type Item = T;
 
     fn next(&mut self) -> Option<T> {
         match &mut self.0 {
             IterItems::Slice(items) => items.next().copied(),
-            IterItems::Encoded { decoder, .. } if decoder.position() < decoder.input().len() => decoder.decode().ok(),
-            IterItems::Encoded { .. } => None,
+            IterItems::Encoded { items, .. } if items.is_at_end() => None,
+            IterItems::Encoded { items, .. } => T::read(items).ok(),
         }
     }
 }
 
-impl<'b, C, T: Decode<'b, ()>> Decode<'b, C> for List<'b, T> {
-    fn decode(d: &mut Decoder<'b>, _: &mut C) -> Result<Self, DecodeError> {
-        let count = d.array()?.ok_or_else(|| DecodeError::message("a list of indefinite length"))?;
-        let start = d.position();
+impl<'b, T: Copy + Item<'b>> Item<'b> for List<'b, T> {
+    fn read(reader: &mut Reader<'b>) -> Result<Self, Malformed> {
+        let mut ahead = *reader;
+        let count = ahead.array()?;
+        let items = ahead;
         for _ in 0..count {
-            d.decode::<T>()?;
+            T::read(&mut ahead)?;
         }
-        let items = d.input().get(start..d.position()).unwrap_or_default();
-        let count = usize::try_from(count).map_err(|_| DecodeError::message("a list that is too long"))?;
+        let items = items.until(&ahead);
+        *reader = ahead;
+        let count = usize::try_from(count).map_err(|_| Malformed)?;
         Ok(Self(Items::Encoded { count, items, item: PhantomData }))
     }
 
-    fn nil() -> Option<Self> {
+    fn write(&self, writer: &mut Writer<'_>) {
+        writer.array(self.len());
+        self.iter().for_each(|item| item.write(writer));
+    }
+
+    fn absent() -> Option<Self> {
         Some(Self::EMPTY)
     }
-}
 
-impl<'a, C, T: Copy + Encode<C> + Decode<'a, ()>> Encode<C> for List<'a, T> {
-    fn encode<W: Write>(&self, e: &mut Encoder<W>, ctx: &mut C) -> Result<(), EncodeError<W::Error>> {
-        e.array(self.len() as u64)?;
-        self.iter().try_for_each(|item| item.encode(e, ctx))
-    }
-
-    fn is_nil(&self) -> bool {
+    fn is_absent(&self) -> bool {
         self.is_empty()
     }
 }

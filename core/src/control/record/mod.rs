@@ -21,13 +21,13 @@
 
 mod error_code;
 mod list;
-mod shape;
 mod to_node;
 mod to_server;
 mod value;
 
-use minicbor::{Decode, Decoder, Encode, Encoder, encode::write::Cursor};
+use super::cbor::{Item, Reader, Writer, body};
 
+pub use super::cbor::Malformed;
 pub use error_code::{ErrorCode, Retry};
 pub use list::{Iter, List};
 pub use to_node::{
@@ -38,22 +38,22 @@ pub use to_server::{Endpoints, Held, Logout, Lookup, Register, RenewNodeKey, Wat
 pub use value::{Address, Capacity, Delivery, Endpoint, InstanceId, NetworkId, NodeId, Revision, Text};
 
 /// Asks the other side for a [`Pong`], to learn whether it is still there. The connections answer by themselves.
-#[derive(Clone, Copy, Debug, PartialEq, Encode, Decode)]
-#[cbor(map)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Ping {
     /// Repeated by the answer.
-    #[n(0)]
     pub token: u32,
 }
 
+body!(Ping { 0: token });
+
 /// The answer to a [`Ping`].
-#[derive(Clone, Copy, Debug, PartialEq, Encode, Decode)]
-#[cbor(map)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Pong {
     /// The token of the [`Ping`].
-    #[n(0)]
     pub token: u32,
 }
+
+body!(Pong { 0: token });
 
 impl Ping {
     /// The number of the record's type.
@@ -77,20 +77,6 @@ impl core::fmt::Display for TooLarge {
 }
 
 impl core::error::Error for TooLarge {}
-
-/// The bytes are not a record: not CBOR, of indefinite length, a wrong type, a field that has to be there is
-/// missing, or bytes follow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub struct Malformed;
-
-impl core::fmt::Display for Malformed {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str("the record is malformed")
-    }
-}
-
-impl core::error::Error for Malformed {}
 
 macro_rules! records {
     ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $number:literal $variant:ident($body:ty)),+ $(,)? }) => {
@@ -117,11 +103,9 @@ macro_rules! records {
             /// # Errors
             /// [`TooLarge`] where `out` is too small.
             pub fn encode(&self, network: NetworkId, out: &mut [u8]) -> Result<usize, TooLarge> {
-                let mut encoder = Encoder::new(Cursor::new(out));
-                encoder.array(3).and_then(|e| e.u16(self.number())).map_err(|_| TooLarge)?;
-                encoder.encode(network).map_err(|_| TooLarge)?;
-                match self { $(Self::$variant(body) => encoder.encode(body).map_err(|_| TooLarge)?,)+ };
-                Ok(encoder.into_writer().position())
+                let mut writer = begin(self.number(), network, out);
+                match self { $(Self::$variant(body) => body.write(&mut writer),)+ }
+                writer.finish().ok_or(TooLarge)
             }
 
             /// Reads the record that `bytes` are; `None` for a type that this version does not know.
@@ -129,18 +113,9 @@ macro_rules! records {
             /// # Errors
             /// [`Malformed`] where they are not exactly one record.
             pub fn decode(bytes: &'a [u8]) -> Result<(NetworkId, Option<Self>), Malformed> {
-                shape::check(bytes)?;
-                let mut d = Decoder::new(bytes);
-                if d.array().map_err(|_| Malformed)? != Some(3) {
-                    return Err(Malformed);
-                }
-                let number = d.u16().map_err(|_| Malformed)?;
-                let network = d.decode().map_err(|_| Malformed)?;
-                let body = d.position();
-                skip_body(&mut d)?;
-                d.set_position(body);
+                let (number, network, mut body) = open(bytes)?;
                 let record = match number {
-                    $($number => Some(Self::$variant(d.decode().map_err(|_| Malformed)?)),)+
+                    $($number => Some(Self::$variant(Item::read(&mut body)?)),)+
                     _ => None,
                 };
                 Ok((network, record))
@@ -160,21 +135,33 @@ macro_rules! records {
 /// # Errors
 /// [`Malformed`] where the bytes do not begin as a record does.
 pub fn peek(bytes: &[u8]) -> Result<u16, Malformed> {
-    let mut d = Decoder::new(bytes);
-    match d.array() {
-        Ok(Some(3)) => d.u16().map_err(|_| Malformed),
-        _ => Err(Malformed),
+    let mut reader = Reader::new(bytes);
+    if reader.array()? != 3 {
+        return Err(Malformed);
     }
+    Item::read(&mut reader)
 }
 
-/// Skips a body: a map with unsigned keys.
-fn skip_body(d: &mut Decoder<'_>) -> Result<(), Malformed> {
-    let entries = d.map().map_err(|_| Malformed)?.ok_or(Malformed)?;
-    for _ in 0..entries {
-        d.u64().map_err(|_| Malformed)?;
-        d.skip().map_err(|_| Malformed)?;
+/// Writes what stands before a record's body.
+fn begin(number: u16, network: NetworkId, out: &mut [u8]) -> Writer<'_> {
+    let mut writer = Writer::new(out);
+    writer.array(3);
+    number.write(&mut writer);
+    network.write(&mut writer);
+    writer
+}
+
+/// Reads what stands before a record's body, and checks that the bytes are exactly one record, well-formed also where this
+/// version skips it.
+fn open(bytes: &[u8]) -> Result<(u16, NetworkId, Reader<'_>), Malformed> {
+    let mut reader = Reader::new(bytes);
+    if reader.array()? != 3 {
+        return Err(Malformed);
     }
-    Ok(())
+    let (number, network) = (Item::read(&mut reader)?, Item::read(&mut reader)?);
+    let body = reader;
+    reader.fields()?;
+    if reader.is_at_end() { Ok((number, network, body)) } else { Err(Malformed) }
 }
 
 records! {

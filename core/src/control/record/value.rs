@@ -5,24 +5,21 @@ use core::{
     net::{IpAddr, SocketAddr},
 };
 
-use minicbor::{
-    Decode, Decoder, Encode, Encoder,
-    decode::Error as DecodeError,
-    encode::{Error as EncodeError, Write},
-};
-
 use crate::{
-    control::{join_key::JoinSecret, proof::NodeKeyProof},
+    control::{
+        cbor::{Item, Malformed, Reader, Writer, body},
+        join_key::JoinSecret,
+        proof::NodeKeyProof,
+    },
     keys::{NodeKey, ServerKey},
     time::UnixTime,
 };
 
 /// Which of a server's networks a record belongs to. Zero in [`Register`](super::Register): the join secret or the
 /// machine key decides.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
-#[cbor(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub struct NetworkId(#[n(0)] pub u32);
+pub struct NetworkId(pub u32);
 
 impl NetworkId {
     /// Not known yet, in the first record of a connection.
@@ -30,54 +27,44 @@ impl NetworkId {
 }
 
 /// The server's name for a node in its network, never used again for another node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
-#[cbor(transparent)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub struct NodeId(#[n(0)] pub u32);
+pub struct NodeId(pub u32);
 
 /// A random number that a node's process draws once at its start, by which the server tells a restarted machine
 /// from a cloned one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
-#[cbor(transparent)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub struct InstanceId(#[n(0)] pub u64);
+pub struct InstanceId(pub u64);
 
 /// How far a netmap is: a number that grows with each change, within an epoch that changes when the server's
 /// history does (a backup was restored). Numbers of different epochs do not compare.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Revision {
     /// The history that the number counts in; random.
-    #[n(0)]
     pub epoch: u64,
     /// The changes counted so far.
-    #[n(1)]
     pub number: u64,
 }
 
 /// What a node can hold. Absent means that it does not care.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
-#[cbor(map)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Capacity {
     /// Peers at most.
-    #[n(0)]
     pub peers: Option<u32>,
     /// Routes at most, beside the peers' own addresses.
-    #[n(1)]
     pub routes: Option<u32>,
 }
 
 /// How a node gets its peers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
-#[cbor(index_only)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Delivery {
     /// All peers that it may reach, and each change to them.
-    #[n(0)]
     Whole,
     /// Those peers that it holds or asks for, since all of them exceed its capacity.
-    #[n(1)]
     OnDemand,
 }
 
@@ -120,15 +107,66 @@ impl PartialEq<&str> for Text<'_> {
     }
 }
 
-impl<'b, C> Decode<'b, C> for Text<'b> {
-    fn decode(d: &mut Decoder<'b>, _: &mut C) -> Result<Self, DecodeError> {
-        Self::new(d.str()?).ok_or_else(|| DecodeError::message("a control character in a text"))
+impl<'b> Item<'b> for Text<'b> {
+    fn read(reader: &mut Reader<'b>) -> Result<Self, Malformed> {
+        Self::new(reader.text()?).ok_or(Malformed)
+    }
+
+    fn write(&self, writer: &mut Writer<'_>) {
+        writer.text(self.0);
     }
 }
 
-impl<C> Encode<C> for Text<'_> {
-    fn encode<W: Write>(&self, e: &mut Encoder<W>, _: &mut C) -> Result<(), EncodeError<W::Error>> {
-        e.str(self.0)?.ok()
+macro_rules! numbers {
+    ($($name:ident),+) => {$(
+        impl Item<'_> for $name {
+            fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+                Item::read(reader).map(Self)
+            }
+
+            fn write(&self, writer: &mut Writer<'_>) {
+                self.0.write(writer);
+            }
+        }
+    )+};
+}
+
+numbers!(NetworkId, NodeId, InstanceId);
+
+/// An array `[epoch, number]`. What a later version adds behind is skipped.
+impl Item<'_> for Revision {
+    fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let behind = reader.array()?.checked_sub(2).ok_or(Malformed)?;
+        let (epoch, number) = (reader.unsigned()?, reader.unsigned()?);
+        for _ in 0..behind {
+            reader.skip()?;
+        }
+        Ok(Self { epoch, number })
+    }
+
+    fn write(&self, writer: &mut Writer<'_>) {
+        writer.array(2);
+        writer.unsigned(self.epoch);
+        writer.unsigned(self.number);
+    }
+}
+
+body!(Capacity { 0: peers, 1: routes });
+
+impl Item<'_> for Delivery {
+    fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        match reader.unsigned()? {
+            0 => Ok(Self::Whole),
+            1 => Ok(Self::OnDemand),
+            _ => Err(Malformed),
+        }
+    }
+
+    fn write(&self, writer: &mut Writer<'_>) {
+        writer.unsigned(match self {
+            Self::Whole => 0,
+            Self::OnDemand => 1,
+        });
     }
 }
 
@@ -136,53 +174,44 @@ impl<C> Encode<C> for Text<'_> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Address(pub IpAddr);
 
-impl<C> Decode<'_, C> for Address {
-    fn decode(d: &mut Decoder<'_>, _: &mut C) -> Result<Self, DecodeError> {
-        let bytes = d.bytes()?;
-        if let Ok(v4) = <[u8; 4]>::try_from(bytes) {
-            return Ok(Self(v4.into()));
+impl Item<'_> for Address {
+    fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        ip_address(reader.bytes()?).map(Self)
+    }
+
+    fn write(&self, writer: &mut Writer<'_>) {
+        match self.0 {
+            IpAddr::V4(v4) => writer.bytes(&v4.octets()),
+            IpAddr::V6(v6) => writer.bytes(&v6.octets()),
         }
-        let v6 =
-            <[u8; 16]>::try_from(bytes).map_err(|_| DecodeError::message("an address of neither 4 nor 16 bytes"))?;
-        Ok(Self(v6.into()))
     }
 }
 
-impl<C> Encode<C> for Address {
-    fn encode<W: Write>(&self, e: &mut Encoder<W>, _: &mut C) -> Result<(), EncodeError<W::Error>> {
-        match self.0 {
-            IpAddr::V4(v4) => e.bytes(&v4.octets())?.ok(),
-            IpAddr::V6(v6) => e.bytes(&v6.octets())?.ok(),
-        }
+fn ip_address(bytes: &[u8]) -> Result<IpAddr, Malformed> {
+    if let Ok(v4) = <[u8; 4]>::try_from(bytes) {
+        return Ok(v4.into());
     }
+    <[u8; 16]>::try_from(bytes).map(IpAddr::from).map_err(|_| Malformed)
 }
 
 /// A UDP endpoint: the address, then the port in network byte order; 6 or 18 bytes. Scope ids do not travel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Endpoint(pub SocketAddr);
 
-impl<C> Decode<'_, C> for Endpoint {
-    fn decode(d: &mut Decoder<'_>, _: &mut C) -> Result<Self, DecodeError> {
-        const LENGTH: &str = "an endpoint of neither 6 nor 18 bytes";
-        let (address, port) = d.bytes()?.split_last_chunk::<2>().ok_or_else(|| DecodeError::message(LENGTH))?;
-        let port = u16::from_be_bytes(*port);
-        if let Ok(v4) = <[u8; 4]>::try_from(address) {
-            return Ok(Self(SocketAddr::new(v4.into(), port)));
-        }
-        let v6 = <[u8; 16]>::try_from(address).map_err(|_| DecodeError::message(LENGTH))?;
-        Ok(Self(SocketAddr::new(v6.into(), port)))
+impl Item<'_> for Endpoint {
+    fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let (address, port) = reader.bytes()?.split_last_chunk::<2>().ok_or(Malformed)?;
+        Ok(Self(SocketAddr::new(ip_address(address)?, u16::from_be_bytes(*port))))
     }
-}
 
-impl<C> Encode<C> for Endpoint {
-    fn encode<W: Write>(&self, e: &mut Encoder<W>, _: &mut C) -> Result<(), EncodeError<W::Error>> {
+    fn write(&self, writer: &mut Writer<'_>) {
         let mut bytes = [0; 18];
         let address_len = match self.0.ip() {
             IpAddr::V4(v4) => copy(&mut bytes, 0, &v4.octets()),
             IpAddr::V6(v6) => copy(&mut bytes, 0, &v6.octets()),
         };
         let len = copy(&mut bytes, address_len, &self.0.port().to_be_bytes());
-        e.bytes(bytes.get(..len).unwrap_or_default())?.ok()
+        writer.bytes(bytes.get(..len).unwrap_or_default());
     }
 }
 
@@ -193,35 +222,29 @@ fn copy(to: &mut [u8], at: usize, from: &[u8]) -> usize {
 }
 
 /// Wall-clock time in milliseconds, an unsigned integer.
-impl<C> Decode<'_, C> for UnixTime {
-    fn decode(d: &mut Decoder<'_>, _: &mut C) -> Result<Self, DecodeError> {
-        let millis = d.u64()?;
+impl Item<'_> for UnixTime {
+    fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let millis = reader.unsigned()?;
         Ok(Self::new(millis / 1_000, (millis % 1_000) as u32 * 1_000_000))
     }
-}
 
-impl<C> Encode<C> for UnixTime {
-    fn encode<W: Write>(&self, e: &mut Encoder<W>, _: &mut C) -> Result<(), EncodeError<W::Error>> {
-        e.u64(self.secs().saturating_mul(1_000).saturating_add(u64::from(self.subsec_nanos() / 1_000_000)))?.ok()
+    fn write(&self, writer: &mut Writer<'_>) {
+        writer.unsigned(self.secs().saturating_mul(1_000).saturating_add(u64::from(self.subsec_nanos() / 1_000_000)));
     }
 }
 
-macro_rules! byte_string {
-    ($($name:ty, $len:literal);+) => {$(
-        impl<C> Decode<'_, C> for $name {
-            fn decode(d: &mut Decoder<'_>, _: &mut C) -> Result<Self, DecodeError> {
-                let bytes = <[u8; $len]>::try_from(d.bytes()?)
-                    .map_err(|_| DecodeError::message(concat!("a byte string that has not ", $len, " bytes")))?;
-                Ok(Self::from_bytes(bytes))
+macro_rules! byte_strings {
+    ($($name:ty),+) => {$(
+        impl Item<'_> for $name {
+            fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+                reader.byte_array().map(Self::from_bytes)
             }
-        }
 
-        impl<C> Encode<C> for $name {
-            fn encode<W: Write>(&self, e: &mut Encoder<W>, _: &mut C) -> Result<(), EncodeError<W::Error>> {
-                e.bytes(self.as_bytes())?.ok()
+            fn write(&self, writer: &mut Writer<'_>) {
+                writer.bytes(self.as_bytes());
             }
         }
     )+};
 }
 
-byte_string!(NodeKey, 32; ServerKey, 32; NodeKeyProof, 16; JoinSecret, 16);
+byte_strings!(NodeKey, ServerKey, NodeKeyProof, JoinSecret);
