@@ -64,7 +64,7 @@ enum Command {
     Bench(bench::Options),
     /// Build the firmware of the boards and tell its memory; provision and flash a board
     ///
-    /// Fails where the memory is not that of the table in boards/README.md, or weft takes more than it may.
+    /// Fails where the memory is not that of the table in boards/README.md, and tells how far weft is from its goal.
     Firmware(firmware::Options),
     /// Build static, stripped binaries for small routers and servers, into `target/dist`, and print their sizes
     ///

@@ -1,4 +1,4 @@
-//! The committed table of flash and RAM in `boards/README.md`, and the limits.
+//! The committed table of flash and RAM in `boards/README.md`, and the goals.
 //!
 //! The table is the one place of the figures. A build that differs from it by more than [`TOLERANCE`] fails, whichever
 //! direction: then the change is wanted and the table is written anew, or it is not.
@@ -21,12 +21,11 @@ const TOLERANCE: f64 = 0.02;
 /// And what is allowed in any case, in bytes.
 const SLACK: u64 = 512;
 
-/// The board whose figures are limited.
-const LIMITED: &str = "pico-w5500";
-/// What weft with 16 peers may take of it in all, weft's part of the stack counted.
-const LIMIT: Size = Size { flash: 110 * 1024, ram: 44 * 1024 };
-/// The stack's high-water mark in a handshake may be this much, which the tests in the emulators check. All of it is counted as
-/// weft's.
+/// The board whose figures have a goal.
+const MEASURED: &str = "pico-w5500";
+/// What weft with 16 peers should take of it in all, weft's part of the stack counted.
+const GOAL: Size = Size { flash: 110 * 1024, ram: 44 * 1024 };
+/// The stack that weft should need at most. All of it is counted as weft's.
 const STACK: u64 = 6 * 1024;
 
 /// The row of a board's firmware without weft.
@@ -93,22 +92,21 @@ fn bytes(cell: &str) -> Result<u64> {
     cell.replace(',', "").parse().with_context(|| format!("{cell:?} in the memory table is not a number of bytes"))
 }
 
-/// Fails where weft takes more than it may.
-pub(super) fn check_limits(measured: &Table) -> Result<()> {
-    let Some(weft) = measured.get(&weft(LIMITED)) else { return Ok(()) };
-    let ram = weft.ram + STACK;
-    println!(
-        "weft with 16 peers on {LIMITED}: {} of at most {} bytes of flash; {} of at most {} bytes of RAM, the {} that its stack may \
-         take counted",
-        grouped(weft.flash),
-        grouped(LIMIT.flash),
-        grouped(ram),
-        grouped(LIMIT.ram),
-        grouped(STACK)
-    );
-    ensure!(weft.flash <= LIMIT.flash, "weft takes more flash on {LIMITED} than it may");
-    ensure!(ram <= LIMIT.ram, "weft takes more RAM on {LIMITED} than it may");
-    Ok(())
+/// Tells how far weft is from what it should take: a line for flash and one for RAM.
+///
+/// A goal that is missed is told and fails nothing: what must not happen unseen is that an image grows, and the table sees that.
+pub(super) fn goals(measured: &Table) -> Vec<String> {
+    let Some(weft) = measured.get(&weft(MEASURED)) else { return Vec::new() };
+    let told = |what: &str, is: u64, goal: u64| {
+        let outcome = if is <= goal { "met".into() } else { format!("MISSED by {}", grouped(is - goal)) };
+        format!(
+            "weft with 16 peers on {MEASURED}: {} bytes of {what}; the goal of {} is {outcome}",
+            grouped(is),
+            grouped(goal)
+        )
+    };
+    let ram = format!("RAM, with {} of stack", grouped(STACK));
+    vec![told("flash", weft.flash, GOAL.flash), told(&ram, weft.ram + STACK, GOAL.ram)]
 }
 
 /// Fails where the committed table says something else.
@@ -172,15 +170,15 @@ mod tests {
     }
 
     #[test]
-    fn weft_that_takes_a_byte_too_much_is_found() {
+    fn a_goal_that_is_missed_by_a_byte_is_told() {
         let of = |flash, ram| {
             let mut table = Table::default();
-            table.add(&weft(LIMITED), Size { flash, ram });
-            check_limits(&table)
+            table.add(&weft(MEASURED), Size { flash, ram });
+            goals(&table).iter().map(|line| line.contains("MISSED by 1")).collect::<Vec<_>>()
         };
-        of(110 * 1024, 38 * 1024).unwrap();
-        of(110 * 1024 + 1, 38 * 1024).unwrap_err();
-        of(110 * 1024, 38 * 1024 + 1).unwrap_err();
+        assert_eq!(of(110 * 1024, 38 * 1024), [false, false]);
+        assert_eq!(of(110 * 1024 + 1, 38 * 1024), [true, false]);
+        assert_eq!(of(110 * 1024, 38 * 1024 + 1), [false, true]);
     }
 
     #[test]
