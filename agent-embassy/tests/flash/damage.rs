@@ -8,7 +8,7 @@ use weft_embassy::{
 
 use crate::{
     chip::{Chip, PAGE, PAGES},
-    device::Device,
+    device::{Device, Stop},
     power_cut::{joined, kept},
 };
 
@@ -129,5 +129,46 @@ fn a_provisioning_page_that_cannot_be_taken_is_told_and_left() {
         assert_eq!(store.report().refused, Some(refused));
         assert_eq!(block_on(store.identity()).unwrap(), Some(identity));
         assert!(device.chip.contains(&page[..24]), "a person can still look at it");
+    }
+}
+
+/// A wild write into the map: the device starts with what is left, or says that it cannot. It never panics.
+#[test]
+fn noise_in_a_page_of_the_map_ends_in_a_start_or_a_plain_refusal() {
+    let (device, _) = joined::<4, 4>();
+    let (mut started, mut refused) = (0, 0);
+    for page in 3..PAGES {
+        for seed in 0..8 {
+            let mut device = device.copy();
+            let len = [PAGE, 64, 8, 4][seed as usize % 4];
+            let at = page * PAGE + (seed as usize / 4) * (PAGE - len);
+            device.chip.program(at, &noise(len, seed + 1));
+            match device.boot() {
+                Ok(_) => started += 1,
+                Err(Stop::Open(OpenError::Flash(_)) | Stop::Start(_)) => refused += 1,
+                Err(stop) => panic!("page {page}, seed {seed}: {stop:?}"),
+            }
+        }
+    }
+    assert!(started > refused, "{started} started, {refused} refused");
+}
+
+/// Whatever becomes of a page on its way: it is taken as it was written, or not at all.
+#[test]
+fn a_page_with_any_bytes_changed_is_taken_whole_or_not_at_all() {
+    let mut page = [0; 300];
+    let fields = [Field::Seed(&[7; 32]), Field::Hostname("sensor"), Field::App(5, b"laptop:9000")];
+    let len = provision::encode(&fields, &mut page).unwrap();
+    for seed in 0..20_000 {
+        let change = noise(16, seed);
+        let mut changed = page;
+        for pair in change.chunks_exact(2).take(1 + seed as usize % 8) {
+            changed[usize::from(pair[0]) % len] = pair[1];
+        }
+        let cut = &changed[..if seed % 5 == 0 { usize::from(change[15]) } else { changed.len() }];
+        if let Ok(Some(read)) = provision::decode(cut) {
+            assert_eq!(read.collect::<Vec<_>>(), fields, "seed {seed}");
+        }
+        let _ = provision::decode(&noise(usize::from(change[14]), seed));
     }
 }
