@@ -7,7 +7,7 @@ use core::{
 
 use embassy_sync::waitqueue::WakerRegistration;
 use weft_core::{
-    control::MAX_FRAME,
+    control::MAX_NODE_OUTPUT,
     node::{Node, NodeTables},
 };
 
@@ -20,15 +20,15 @@ use crate::{
 };
 
 /// Datagrams of peers that the outer stack may hold until the node has time for them.
-const UDP_RECEIVE: usize = 3 * DATAGRAM_LEN;
+const UDP_RECEIVE: usize = 2 * DATAGRAM_LEN;
 /// Datagrams to peers that the outer stack has not sent yet: a full one, or handshakes.
 const UDP_TRANSMIT: usize = DATAGRAM_LEN;
 /// Datagrams in either direction, whatever their length.
-pub(crate) const UDP_PACKETS: usize = 8;
+pub(crate) const UDP_PACKETS: usize = 5;
 /// Bytes of the control server in flight. Frames are put together by core.
 const TCP_RECEIVE: usize = 536;
 /// A whole frame for the control server: it is written where it is sent from.
-const TCP_TRANSMIT: usize = MAX_FRAME;
+const TCP_TRANSMIT: usize = MAX_NODE_OUTPUT;
 
 /// A node's tables and buffers, for a `static`: `ConstStaticCell<State>`. `PEERS` is a power of two.
 ///

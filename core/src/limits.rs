@@ -23,6 +23,8 @@ pub(crate) const SENTENCE: usize = choose(120, 224);
 pub(crate) const HEALTH_SUBJECTS: usize = choose(2, 4);
 /// Changed peers that are named one by one.
 pub(crate) const NAMED_PEERS: usize = choose(4, 16);
+/// The most that a node says at once, in bytes: the upgrade request, or its largest frame, which is set by the ids in it.
+pub(crate) const NODE_OUTPUT: usize = choose(384, crate::control::MAX_FRAME);
 /// Ids in one record.
 pub(crate) const ID_BATCH: usize = choose(16, 64);
 /// Addresses of the server.

@@ -24,4 +24,4 @@ mod store;
 pub use item::Setting;
 pub use netmap::Records;
 pub(crate) use seed::Seed;
-pub use store::{FlashError, OpenError, Report, Store};
+pub use store::{FlashError, Lend, OpenError, Report, Store};

@@ -167,6 +167,9 @@ impl Written {
     }
 }
 
+/// Gives an identity, if there is one, to who asks for it.
+pub type Lend<'f> = &'f dyn Fn(&mut dyn FnMut(&Identity));
+
 /// An item that is made in the buffer itself: its length, or `None` where it does not fit.
 pub(super) type Encode<'f> = &'f dyn Fn(&mut [u8]) -> Option<usize>;
 
@@ -244,11 +247,26 @@ impl<F: NorFlash> Store<F> {
     /// # Errors
     /// [`FlashError`]; the former identity stays.
     pub async fn keep_identity(&mut self, identity: &Identity) -> Result<(), FlashError> {
-        if identity.join_secret.is_some() {
+        self.keep_identity_of(&|take| take(identity)).await
+    }
+
+    /// The same, of an identity that is lent anew for each use, since its owner cannot lend it for so long.
+    ///
+    /// # Errors
+    /// [`FlashError`]; the former identity stays.
+    pub async fn keep_identity_of(&mut self, lend: Lend<'_>) -> Result<(), FlashError> {
+        let mut secret = None;
+        lend(&mut |identity| secret = identity.join_secret.clone());
+        if secret.is_some() {
             self.owe_scrub().await?;
         }
-        self.put(Key::IDENTITY, &|out| identity.encode(out)).await?;
-        let taken = self.join_key().await?.is_some_and(|key| Some(key.secret()) == identity.join_secret.as_ref());
+        let encode = |out: &mut [u8]| {
+            let mut len = None;
+            lend(&mut |identity| len = identity.encode(out));
+            len
+        };
+        self.put(Key::IDENTITY, &encode).await?;
+        let taken = self.join_key().await?.is_some_and(|key| Some(key.secret()) == secret.as_ref());
         if taken { self.forget(Key::JOIN_KEY).await } else { Ok(()) }
     }
 

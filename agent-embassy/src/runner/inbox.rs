@@ -5,7 +5,7 @@ use core::net::SocketAddr;
 use heapless::Deque;
 
 /// Messages that wait at most.
-const WAITING: usize = 4;
+const WAITING: usize = 3;
 /// The longest message of a handshake in bytes: an initiation.
 const MESSAGE_LEN: usize = 148;
 

@@ -9,6 +9,8 @@ use embassy_futures::yield_now;
 use embassy_time::{Duration, Instant, Timer};
 use embedded_storage_async::nor_flash::NorFlash;
 
+use weft_core::node::Identity;
+
 use super::wants::Wants;
 use crate::{
     event::Problem,
@@ -97,11 +99,12 @@ impl<F: NorFlash> Keeper<'_, F> {
         let (wish, written) = match job {
             Job::Identity => {
                 wants.keep_identity.set(false);
-                let identity = mesh.borrow().node.identity().cloned();
-                let written = match &identity {
-                    Some(identity) => store.keep_identity(identity).await,
-                    None => Ok(()),
+                let lend = |take: &mut dyn FnMut(&Identity)| {
+                    if let Some(identity) = mesh.borrow().node.identity() {
+                        take(identity);
+                    }
                 };
+                let written = store.keep_identity_of(&lend).await;
                 if written.is_ok() && !wants.keep_identity.get() {
                     mesh.borrow_mut().node.identity_kept();
                     wants.scrub.set(store.owes_scrub());

@@ -39,3 +39,5 @@ pub const VERSIONS: upgrade::VersionRange = upgrade::VersionRange { min: 1, max:
 pub const MAX_RECORD: usize = 1_024;
 /// The largest frame in bytes: the length field, the largest record and the tag.
 pub const MAX_FRAME: usize = frame::LENGTH_LEN + MAX_RECORD + crate::crypto::TAG_LEN;
+/// Room that a node needs for what it says to its server at once, in bytes.
+pub const MAX_NODE_OUTPUT: usize = crate::limits::NODE_OUTPUT;

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     control::{
-        ClientConfig, ClientConnection, ClientError, ClientRecord, MAX_FRAME, NetworkId, ServerAddress,
+        ClientConfig, ClientConnection, ClientError, ClientRecord, MAX_NODE_OUTPUT, NetworkId, ServerAddress,
         record::{
             Address, Delivery, Endpoint, Endpoints, ErrorCode, Held, Logout, Lookup, Register, RenewNodeKey, Text,
             Watch,
@@ -229,13 +229,13 @@ impl<S: NodeStorage, C: Crypto> Node<S, C> {
     }
 
     /// Writes the next bytes for the server to `out`, which has room for at least
-    /// [`MAX_FRAME`] bytes, and returns their number; zero where there is nothing to send. Called until it returns
+    /// [`MAX_NODE_OUTPUT`] bytes, and returns their number; zero where there is nothing to send. Called until it returns
     /// zero.
     pub fn control_transmit(&mut self, out: &mut [u8], now: Instant, rng: &mut dyn CryptoRng) -> usize {
         self.finish_steps(now, rng);
         let proof = self.link.proof;
         let mut written = 0;
-        while let Some(room) = out.get_mut(written..).filter(|room| room.len() >= MAX_FRAME) {
+        while let Some(room) = out.get_mut(written..).filter(|room| room.len() >= MAX_NODE_OUTPUT) {
             let Some(connection) = &mut self.link.connection else { break };
             let own = connection.transmit::<C>(room, now);
             let len = if own > 0 { own } else { self.member.write_record(connection, proof, room, now) };
