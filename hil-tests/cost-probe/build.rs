@@ -8,7 +8,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let out = env::var("OUT_DIR")?;
     let out = Path::new(&out);
     let arm = env::var("CARGO_CFG_TARGET_ARCH")? == "arm";
-    let layout = if arm { "arm.x" } else { "riscv.x" };
+    let layout = match arm {
+        true if env::var_os("CARGO_FEATURE_RP2040").is_some() => "rp2040.x",
+        true => "arm.x",
+        false => "riscv.x",
+    };
     fs::copy(layout, out.join("memory.x"))?;
     println!("cargo:rerun-if-changed={layout}");
     println!("cargo:rerun-if-changed=build.rs");

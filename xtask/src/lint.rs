@@ -92,6 +92,15 @@ pub(crate) fn run() -> Result<ExitCode> {
             );
         }
     }
+    for (target, features) in setup::CHIP_TARGETS.into_iter().zip(["rp2040", ""]) {
+        let manifest = "hil-tests/cost-probe/Cargo.toml";
+        let arguments =
+            format!("clippy --locked --release --manifest-path {manifest} --target {target} --features={features}");
+        tally.check(
+            &format!("cargo clippy of {manifest} for {target}"),
+            step(cargo(&arguments).args(["--", "-D", "warnings"])),
+        );
+    }
     heading("Documentation");
     tally.check(
         "cargo doc",

@@ -35,6 +35,12 @@ impl Tally {
         }
     }
 
+    /// Counts a check that cannot be made here, and tells why.
+    pub(crate) fn skip(&mut self, name: &str, reason: &str) {
+        println!("{name} ... skipped ({reason})");
+        self.skipped.push(format!("{name}: {reason}"));
+    }
+
     /// Runs a command that prints tests, shows its output and counts them.
     pub(crate) fn tests(&mut self, command: &mut Command) -> Result<()> {
         let said = describe(command);
