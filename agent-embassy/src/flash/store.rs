@@ -1,6 +1,6 @@
 //! The store: the map over the journalled region, and what is in it by name.
 
-use core::fmt;
+use core::{fmt, pin::pin};
 
 use embedded_storage_async::nor_flash::{NorFlash, ReadNorFlash as _};
 use sequential_storage::{
@@ -21,7 +21,10 @@ use super::{
     scrub::Scrub,
     seed::Seed,
 };
-use crate::provision::{MAX_FIELD, PageError};
+use crate::{
+    apart::apart,
+    provision::{MAX_FIELD, PageError},
+};
 
 /// Pages of the map that are used at most. The bits of a scrub are so many, and a longer map is searched longer.
 const MAX_MAP_PAGES: u32 = 32;
@@ -197,6 +200,16 @@ impl<F: NorFlash> Store<F> {
     /// # Errors
     /// [`OpenError`]. Then nothing was changed, or not all of what should have been; it may be tried again.
     pub async fn open(flash: F) -> Result<Self, OpenError> {
+        let mut place = None;
+        Self::open_in(&mut place, flash).await?;
+        place.ok_or(OpenError::Flash(FlashError::Damaged))
+    }
+
+    /// The same, but makes the store in `place`: it is too large to be handed about on a chip's stack.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open); then there is nothing in `place`.
+    pub async fn open_in(place: &mut Option<Self>, flash: F) -> Result<(), OpenError> {
         if map_pages(&flash) < MIN_MAP_PAGES || !Region::<F>::is_possible() {
             return Err(OpenError::Geometry);
         }
@@ -204,26 +217,47 @@ impl<F: NorFlash> Store<F> {
         if let Found::Later(found) = found {
             return Err(OpenError::Later { found });
         }
-        let (mut buffer, mut written) = (Buffer([0; BUFFER]), Written::default());
         let mut report = Report::default();
         if found == Found::Nothing {
             // A journal that was damaged says nothing of the map.
-            (region, report.journal_lost) = holds_a_node(region, &mut buffer).await?;
+            (region, report.journal_lost) = apart(pin!(holds_a_node(region))).await?;
             report.formatted = !report.journal_lost;
             if report.formatted {
-                region = format(region).await?;
+                region = apart(pin!(format(region))).await?;
             }
             region.set_formatted().await.map_err(of_region)?;
         }
-        let mut map = new_map(region)?;
-        look_through(&mut map, &mut buffer, &mut written).await?;
-        let mut store = Self { map, buffer, written, scrub: Scrub::default(), report };
-        store.resume_scrub().await?;
-        match import::take_page(&mut store).await? {
-            Ok(taken) => store.report.provisioned = taken,
-            Err(error) => store.report.refused = Some(error),
+        Self::make_in(place, region, report)?;
+        let Some(made) = place else { return Err(OpenError::Geometry) };
+        let finished = apart(pin!(made.finish_opening())).await;
+        if finished.is_err() {
+            *place = None;
         }
-        Ok(store)
+        finished
+    }
+
+    #[inline(never)]
+    fn make_in(place: &mut Option<Self>, region: Region<F>, report: Report) -> Result<(), OpenError> {
+        let map = new_map(region)?;
+        *place = Some(Self {
+            map,
+            buffer: Buffer([0; BUFFER]),
+            written: Written::default(),
+            scrub: Scrub::default(),
+            report,
+        });
+        Ok(())
+    }
+
+    async fn finish_opening(&mut self) -> Result<(), OpenError> {
+        let Self { map, buffer, written, .. } = self;
+        look_through(map, buffer, written).await?;
+        self.resume_scrub().await?;
+        match import::take_page(self).await? {
+            Ok(taken) => self.report.provisioned = taken,
+            Err(error) => self.report.refused = Some(error),
+        }
+        Ok(())
     }
 
     /// What opening found and did.
@@ -236,8 +270,9 @@ impl<F: NorFlash> Store<F> {
     /// # Errors
     /// [`FlashError`]; [`FlashError::Identity`] where it is there and cannot be read.
     pub async fn identity(&mut self) -> Result<Option<Identity>, FlashError> {
-        let read = |bytes: &[u8]| (!bytes.is_empty()).then(|| Identity::decode(bytes)).transpose();
-        self.read(Key::IDENTITY, read).await?.map_err(|_| FlashError::Identity)
+        let mut identity = None;
+        let is_read = self.read(Key::IDENTITY, |bytes| read_identity(bytes, &mut identity)).await?;
+        if is_read { Ok(identity) } else { Err(FlashError::Identity) }
     }
 
     /// Keeps who the node is. When this returns it is in flash and read back, and
@@ -394,11 +429,22 @@ fn new_map<F: NorFlash>(region: Region<F>) -> Result<Map<F>, OpenError> {
     Ok(MapStorage::new(region, config.map_err(|_| OpenError::Geometry)?, cache))
 }
 
+/// Reads a kept identity into `identity`; none is there where nothing was kept. False where it cannot be read.
+#[inline(never)]
+fn read_identity(bytes: &[u8], identity: &mut Option<Identity>) -> bool {
+    if bytes.is_empty() {
+        return true;
+    }
+    *identity = Identity::decode(bytes).ok();
+    identity.is_some()
+}
+
 /// Whether the map can be read and has what only a node keeps. Changes nothing.
-async fn holds_a_node<F: NorFlash>(mut region: Region<F>, buffer: &mut Buffer) -> Result<(Region<F>, bool), OpenError> {
+async fn holds_a_node<F: NorFlash>(mut region: Region<F>) -> Result<(Region<F>, bool), OpenError> {
     region.read_only = true;
-    let (mut map, mut found) = (new_map(region)?, Written::default());
-    let looked = look_through(&mut map, buffer, &mut found).await;
+    let mut map = new_map(region)?;
+    let (mut buffer, mut found) = (Buffer([0; BUFFER]), Written::default());
+    let looked = look_through(&mut map, &mut buffer, &mut found).await;
     (region, _) = map.destroy();
     region.read_only = false;
     Ok((region, looked.is_ok() && (found.has(Key::IDENTITY.0) || found.has(Key::SEED.0))))

@@ -71,6 +71,7 @@ impl Control<'_> {
     }
 
     /// Ready with where to connect, when that is due. The engine wakes the task then.
+    #[inline(never)]
     fn poll_due(&self) -> Poll<Target> {
         let mesh = &mut *self.mesh.borrow_mut();
         let now = clock::now();
@@ -137,6 +138,7 @@ impl Control<'_> {
     }
 
     /// Carries bytes until the connection ends.
+    #[inline(never)]
     fn poll_exchange(&self, socket: &mut TcpSocket<'_>, cx: &mut Context<'_>) -> Poll<()> {
         if self.wants.close_control.replace(false) {
             return Poll::Ready(());
@@ -156,6 +158,7 @@ impl Control<'_> {
     }
 
     /// Hands what came to core, where it lies. True where something came.
+    #[inline(never)]
     fn poll_read(&self, socket: &mut TcpSocket<'_>, cx: &mut Context<'_>) -> bool {
         let received = pin!(socket.read_with(|bytes| {
             let mesh = &mut *self.mesh.borrow_mut();
@@ -168,6 +171,7 @@ impl Control<'_> {
 
     /// Has core write what it has to say where it is sent from. Only into an empty buffer, which is one piece. True where
     /// something was written.
+    #[inline(never)]
     fn poll_write(&self, socket: &mut TcpSocket<'_>, cx: &mut Context<'_>) -> bool {
         if self.mesh.borrow().node.needs_step() || pin!(socket.flush()).poll(cx).is_pending() {
             return false;

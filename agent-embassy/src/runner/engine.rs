@@ -373,7 +373,10 @@ impl<'a> Engine<'a> {
         let unix = mesh.node.time(now, WALL);
         let (device, source) = (mesh.node.device_mut(), message.source);
         match device.begin_handshake_receive::<ChipCrypto>(message.bytes(), source, now, unix, &mut mesh.rng) {
-            HandshakeBegin::Ticket(ticket) => (self.ticket, self.reading) = (Some(ticket), Some(message)),
+            HandshakeBegin::Ticket(ticket) => {
+                self.ticket = Some(ticket);
+                self.reading = Some(message);
+            }
             HandshakeBegin::Reply(len) => {
                 let reply = message.bytes().get(..len).unwrap_or_default();
                 let _ = self.datagrams.poll_send(reply, source, cx);

@@ -68,12 +68,11 @@ impl<F: NorFlash, E: Entropy> Runner<'_, F, E> {
             let error = {
                 // Not a result of the future, which would stay on this function's stack for ever.
                 let mut opened = None;
-                apart(pin!(async { opened = Some(Store::open(&mut flash).await) })).await;
-                match opened {
-                    Some(Ok(store)) => break store,
-                    Some(Err(error)) => Some(error),
-                    None => None,
+                let outcome = apart(pin!(Store::open_in(&mut opened, &mut flash))).await;
+                if let Some(store) = opened {
+                    break store;
                 }
+                outcome.err()
             };
             if let Some(error) = error {
                 start::no_flash(error, shared).await;

@@ -2,17 +2,19 @@
 //!
 //! Nothing here gives up. What cannot be done is said, and tried again after a while.
 
-use core::{cell::RefCell, mem::MaybeUninit};
+use core::{cell::RefCell, mem::MaybeUninit, pin::pin};
 
 use embassy_time::{Duration, Timer};
 use embedded_storage_async::nor_flash::NorFlash;
 use weft_core::{
     control::{JoinKey, record::Capacity},
     node::{Identity, Node, NodeConfig, NodeTables},
+    time::Instant,
 };
 
 use crate::{
     Config, MTU,
+    apart::apart,
     clock::{self, WALL},
     crypto::ChipCrypto,
     event::Problem,
@@ -118,12 +120,29 @@ pub(super) async fn restore<F: NorFlash>(
             warning!("{} cannot be pinned: it is no name, or too many are", name);
         }
     }
-    if let Some(identity) = store.identity().await? {
-        mesh.node.restore_identity(identity, now);
-        let whole = store.restore_netmap(mesh.node, now).await?;
-        store.restore_recent_peers(mesh.node, now).await?;
-        info!("restored {} peers, netmap whole: {}", mesh.node.netmap().len(), whole);
-    }
+    apart(pin!(restore_member(store, mesh, now))).await?;
+    apart(pin!(take_key(store, mesh, config, now))).await?;
+    mesh.node.start(now, WALL, &mut mesh.rng);
+    Ok(())
+}
+
+/// Who the node is, and its peers.
+async fn restore_member<F: NorFlash>(store: &mut Store<F>, mesh: &mut Mesh, now: Instant) -> Result<(), FlashError> {
+    let Some(identity) = store.identity().await? else { return Ok(()) };
+    mesh.node.restore_identity(identity, now);
+    let whole = store.restore_netmap(mesh.node, now).await?;
+    store.restore_recent_peers(mesh.node, now).await?;
+    info!("restored {} peers, netmap whole: {}", mesh.node.netmap().len(), whole);
+    Ok(())
+}
+
+/// Joins with the key of the provisioning page or of the firmware, if there is one that is to be used.
+async fn take_key<F: NorFlash>(
+    store: &mut Store<F>,
+    mesh: &mut Mesh,
+    config: &Config<'_>,
+    now: Instant,
+) -> Result<(), FlashError> {
     let given = match store.join_key().await? {
         Some(key) => Some(key),
         None if mesh.node.netmap().own().is_none() => build_key(config.join_key, mesh.node),
@@ -133,7 +152,6 @@ pub(super) async fn restore<F: NorFlash>(
         info!("joining with a join key");
         mesh.node.join(&key, now, &mut mesh.rng);
     }
-    mesh.node.start(now, WALL, &mut mesh.rng);
     Ok(())
 }
 

@@ -95,22 +95,35 @@ where
     E: Entropy,
     S: Sensor,
 {
-    let (mut outer_runner, node_runner, inner, latest, sensor) = set_up(spawner, hardware, settings);
+    let SetUp { outer, mut outer_runner, application, node_runner, sensor } = set_up(spawner, hardware, settings);
+    let Application { stack: inner, latest, .. } = application;
+    services(spawner, outer, application, settings);
+    #[cfg(feature = "selftest")]
+    selftest::start(spawner, application);
     // Pinned where they are made: a future that is passed on is copied over the stack, and its room stays there.
-    let (outer, node, sensor) = (pin!(outer_runner.run()), pin!(node_runner.run(inner)), pin!(latest.follow(sensor)));
-    join3(apart(outer), apart(node), sensor).await.0
+    let (network, node, sensor) = (pin!(outer_runner.run()), pin!(node_runner.run(inner)), pin!(latest.follow(sensor)));
+    join3(apart(network), apart(node), sensor).await.0
 }
 
-/// Makes the networks and the node, and starts the services. A call of its own, so that what it needs of the stack is
-/// given back before anything runs.
+/// What runs, once it was set up.
+#[cfg(feature = "weft")]
+struct SetUp<D: Driver, F, E, S> {
+    outer: Stack<'static>,
+    outer_runner: embassy_net::Runner<'static, Fair<D>>,
+    application: Application,
+    node_runner: weft_embassy::Runner<'static, F, E>,
+    sensor: S,
+}
+
+/// Makes the networks and the node. A call of its own, so that what it needs of the stack is given back before anything
+/// runs.
 #[cfg(feature = "weft")]
 #[inline(never)]
-#[expect(clippy::type_complexity, reason = "the parts of one future")]
 fn set_up<D, F, E, S>(
     spawner: Spawner,
     hardware: Hardware<D, F, E, S>,
     settings: &'static Settings,
-) -> (embassy_net::Runner<'static, Fair<D>>, weft_embassy::Runner<'static, F, E>, Stack<'static>, &'static Latest, S)
+) -> SetUp<D, F, E, S>
 where
     D: Driver,
     F: embedded_storage_async::nor_flash::NorFlash,
@@ -131,12 +144,8 @@ where
     let (inner, inner_runner) = embassy_net::new(device, Default::default(), INNER.take(), !network_seed);
     spawner.spawn(unwrap!(inner_network(inner_runner)));
     spawner.spawn(unwrap!(mesh_log(node)));
-    let latest: &'static Latest = LATEST.take();
-    let application = Application { stack: inner, latest, node };
-    services(spawner, outer, application, settings);
-    #[cfg(feature = "selftest")]
-    selftest::start(spawner, application);
-    (outer_runner, node_runner, inner, latest, sensor)
+    let application = Application { stack: inner, latest: LATEST.take(), node };
+    SetUp { outer, outer_runner, application, node_runner, sensor }
 }
 
 /// Runs the firmware for ever, without a mesh. To be called once.

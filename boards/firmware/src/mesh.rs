@@ -1,18 +1,15 @@
 //! What the firmware says of its mesh: in the log, and on the status page.
 
-use core::{fmt::Write as _, net::Ipv4Addr};
+use core::net::Ipv4Addr;
 
 use defmt::{error, info, warn};
-use heapless::{String, Vec};
+use heapless::String;
 use weft_embassy::{Event, Node, Problem, Server};
 
 use crate::{
     http::{Answer, Gone},
     stack,
 };
-
-/// Peers that the status page lists.
-const LISTED: usize = 16;
 
 /// Tells every event in the log, for ever.
 pub(crate) async fn log(node: Node) -> ! {
@@ -73,25 +70,32 @@ pub(crate) async fn rows(node: &Node, answer: &mut Answer<'_, '_>) -> Result<(),
         answer.write(format_args!("<tr><th>Problem<td>{}\n", sentence(problem))).await?;
     }
     answer.write(format_args!("<tr><th>Peers<td>{}, {} active\n", status.peers, status.active)).await?;
-    let mut peers: Vec<Row, LISTED> = Vec::new();
-    node.peers(|peer| {
-        let mut name = String::new();
-        // A name is at most 63 bytes; one that were longer is left out.
-        let _ = name.write_str(peer.name);
-        let (bytes, address) = (peer.received_bytes, peer.address);
-        let _ = peers.push(Row { name, address, connected: peer.connected, bytes });
-    });
-    for Row { name, address, connected, bytes } in &peers {
-        let connected = if *connected { "connected" } else { "idle" };
-        let address = address.unwrap_or(Ipv4Addr::UNSPECIFIED);
+    for number in 0..usize::from(status.peers) {
+        let Some(Row { name, address, connected, bytes }) = row(node, number) else { break };
+        let connected = if connected { "connected" } else { "idle" };
         answer.write(format_args!("<tr><th>{name}<td>{address}, {connected}, {bytes} bytes received\n")).await?;
     }
     Ok(())
 }
 
+/// The peer of this number. One at a time: a list of all would be the largest thing in the server's memory.
+fn row(node: &Node, number: usize) -> Option<Row> {
+    let (mut row, mut seen) = (None, 0);
+    node.peers(|peer| {
+        if seen == number {
+            // A name has at most 63 bytes.
+            let name = String::try_from(peer.name).unwrap_or_default();
+            let address = peer.address.unwrap_or(Ipv4Addr::UNSPECIFIED);
+            row = Some(Row { name, address, connected: peer.connected, bytes: peer.received_bytes });
+        }
+        seen += 1;
+    });
+    row
+}
+
 struct Row {
     name: String<63>,
-    address: Option<Ipv4Addr>,
+    address: Ipv4Addr,
     connected: bool,
     bytes: u64,
 }

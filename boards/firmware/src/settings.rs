@@ -2,8 +2,14 @@
 //!
 //! Nothing of it stands in the source. What the image was built with goes before what the flash has.
 
+#[cfg(feature = "weft")]
+use core::pin::pin;
+
 use heapless::String;
 use static_cell::StaticCell;
+
+#[cfg(feature = "weft")]
+use crate::apart;
 
 /// The number of the provisioning page's setting that says where readings are pushed to.
 pub const PUSH_TO: u8 = 0;
@@ -48,14 +54,15 @@ impl Settings {
         use weft_embassy::flash::{Setting, Store};
 
         let settings = SETTINGS.init(Self::built_in());
-        match Store::open(flash).await {
-            Err(error) => defmt::error!("settings: {}", defmt::Display2Format(&error)),
-            Ok(mut store) => {
-                take(&mut store, Setting::Hostname, &mut settings.hostname).await;
-                take(&mut store, Setting::Ssid, &mut settings.ssid).await;
-                take(&mut store, Setting::Password, &mut settings.password).await;
-                take(&mut store, Setting::App(PUSH_TO), &mut settings.push_to).await;
-            }
+        let mut place = None;
+        if let Err(error) = apart(pin!(Store::open_in(&mut place, flash))).await {
+            defmt::error!("settings: {}", defmt::Display2Format(&error));
+        }
+        if let Some(store) = &mut place {
+            apart(pin!(take(store, Setting::Hostname, &mut settings.hostname))).await;
+            apart(pin!(take(store, Setting::Ssid, &mut settings.ssid))).await;
+            apart(pin!(take(store, Setting::Password, &mut settings.password))).await;
+            apart(pin!(take(store, Setting::App(PUSH_TO), &mut settings.push_to))).await;
         }
         settings
     }

@@ -19,27 +19,36 @@ use defmt_semihosting as _;
 use embassy_executor::Spawner;
 use embassy_net_driver::Driver as _;
 use weft_firmware::{Hardware, Settings, apart, stack};
-use weft_qemu_host::{Host, Thermometer, exit};
+use weft_qemu_host::{Host, HostEntropy, HostFlash, Thermometer, exit};
 
 use lan9118::Lan9118;
+
+/// What this machine has.
+type Machine = Hardware<Lan9118, HostFlash, HostEntropy, Thermometer>;
 
 #[cortex_m_rt::entry]
 fn main() -> ! {
     stack::paint();
     timer::start();
-    executor::run(|spawner| spawner.spawn(unwrap!(firmware(spawner))))
+    let hardware = hardware();
+    executor::run(|spawner| spawner.spawn(unwrap!(firmware(spawner, hardware))))
 }
 
-#[embassy_executor::task]
-async fn firmware(spawner: Spawner) -> ! {
-    let Host { mut flash, entropy, network, network_seed } = Host::open();
+/// Starts the drivers.
+#[inline(never)]
+fn hardware() -> Machine {
+    let Host { flash, entropy, network, network_seed } = Host::open();
     let driver = unwrap!(Lan9118::start());
     // Not before the controller was told the polarity of its interrupt line.
     interrupts::enable();
     info!("started on mps2-an385, address {}", driver.hardware_address());
-    let settings = apart(pin!(Settings::load(&mut flash))).await;
-    let hardware = Hardware { driver, network, network_seed, flash, entropy, sensor: Thermometer };
-    pin!(weft_firmware::run(spawner, hardware, settings)).await
+    Hardware { driver, network, network_seed, flash, entropy, sensor: Thermometer }
+}
+
+#[embassy_executor::task]
+async fn firmware(spawner: Spawner, mut machine: Machine) -> ! {
+    let settings = apart(pin!(Settings::load(&mut machine.flash))).await;
+    apart(pin!(weft_firmware::run(spawner, machine, settings))).await
 }
 
 #[panic_handler]

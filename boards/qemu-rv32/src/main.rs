@@ -18,27 +18,36 @@ use embassy_executor::{Executor, Spawner};
 use embassy_net_driver::Driver as _;
 use static_cell::StaticCell;
 use weft_firmware::{Hardware, Settings, apart, stack};
-use weft_qemu_host::{Host, Thermometer, exit};
+use weft_qemu_host::{Host, HostEntropy, HostFlash, Thermometer, exit};
 
 use virtio_net::VirtioNet;
+
+/// What this machine has.
+type Machine = Hardware<VirtioNet, HostFlash, HostEntropy, Thermometer>;
 
 #[riscv_rt::entry]
 fn main() -> ! {
     static EXECUTOR: StaticCell<Executor> = StaticCell::new();
     stack::paint();
     timer::start();
-    EXECUTOR.init(Executor::new()).run(|spawner| spawner.spawn(unwrap!(firmware(spawner))))
+    let hardware = hardware();
+    EXECUTOR.init(Executor::new()).run(|spawner| spawner.spawn(unwrap!(firmware(spawner, hardware))))
 }
 
-#[embassy_executor::task]
-async fn firmware(spawner: Spawner) -> ! {
-    let Host { mut flash, entropy, network, network_seed } = Host::open();
+/// Starts the drivers.
+#[inline(never)]
+fn hardware() -> Machine {
+    let Host { flash, entropy, network, network_seed } = Host::open();
     let (driver, slot) = unwrap!(VirtioNet::start());
     interrupts::enable(slot);
     info!("started on riscv32 virt, address {}", driver.hardware_address());
-    let settings = apart(pin!(Settings::load(&mut flash))).await;
-    let hardware = Hardware { driver, network, network_seed, flash, entropy, sensor: Thermometer };
-    pin!(weft_firmware::run(spawner, hardware, settings)).await
+    Hardware { driver, network, network_seed, flash, entropy, sensor: Thermometer }
+}
+
+#[embassy_executor::task]
+async fn firmware(spawner: Spawner, mut machine: Machine) -> ! {
+    let settings = apart(pin!(Settings::load(&mut machine.flash))).await;
+    apart(pin!(weft_firmware::run(spawner, machine, settings))).await
 }
 
 #[panic_handler]
