@@ -112,8 +112,10 @@ pub(super) fn goals(measured: &Table) -> Vec<String> {
 /// Fails where the committed table says something else.
 pub(super) fn compare(measured: &Table) -> Result<()> {
     let committed = FILES.iter().filter_map(|file| read(file).transpose()).collect::<Result<Vec<_>>>()?;
-    let [(_, _, first), rest @ ..] = committed.as_slice() else { bail!("{} has no memory table", FILES[0]) };
-    ensure!(rest.iter().all(|(_, _, table)| table == first), "the memory tables of {} differ", FILES.join(" and "));
+    let [Holder { table: first, .. }, rest @ ..] = committed.as_slice() else {
+        bail!("{} has no memory table", FILES[0])
+    };
+    ensure!(rest.iter().all(|holder| holder.table == *first), "the memory tables of {} differ", FILES.join(" and "));
     let wrong: Vec<String> = measured
         .rows
         .iter()
@@ -138,7 +140,7 @@ pub(super) fn compare(measured: &Table) -> Result<()> {
 /// Writes the figures into every file that has a table.
 pub(super) fn write(measured: &Table) -> Result<()> {
     for file in FILES {
-        if let Some((path, (before, after), _)) = read(file)? {
+        if let Some(Holder { path, before, after, .. }) = read(file)? {
             std::fs::write(&path, format!("{before}{BEGIN}{measured}{END}{after}"))
                 .with_context(|| format!("cannot write {}", path.display()))?;
             println!("wrote the table in {file}");
@@ -147,14 +149,23 @@ pub(super) fn write(measured: &Table) -> Result<()> {
     Ok(())
 }
 
-/// A file's text before and after its table, and the table; `None` where it has none.
-fn read(file: &str) -> Result<Option<(PathBuf, (String, String), Table)>> {
+/// A file that holds the table.
+struct Holder {
+    path: PathBuf,
+    /// Its text before and after the table.
+    before: String,
+    after: String,
+    table: Table,
+}
+
+/// A file and its table; `None` where it has none.
+fn read(file: &str) -> Result<Option<Holder>> {
     let path = root().join(file);
     let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let Some((before, rest)) = text.split_once(BEGIN) else { return Ok(None) };
     let (table, after) = rest.split_once(END).with_context(|| format!("the memory table of {file} has no end"))?;
     let table = Table::parse(table)?;
-    Ok(Some((path, (before.into(), after.into()), table)))
+    Ok(Some(Holder { path, before: before.into(), after: after.into(), table }))
 }
 
 #[cfg(test)]
