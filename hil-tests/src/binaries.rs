@@ -45,6 +45,16 @@ pub fn firmware_folder() -> Result<PathBuf> {
     }
 }
 
+/// The interpreter of the virtual environment that has a package of PyPI: in `python/` beside the folder of the binaries.
+/// `cargo xtask test --full` makes it.
+pub fn python(package: &str) -> Result<PathBuf> {
+    let path = directory()?.with_file_name("python").join(package).join("bin/python");
+    if !path.is_file() {
+        bail!("{package} of PyPI is not installed in {}: `cargo xtask test --full` does it", path.display());
+    }
+    Ok(path)
+}
+
 fn find(name: &str, package: &str) -> Result<PathBuf> {
     let dir = directory()?;
     let path = dir.join(name);

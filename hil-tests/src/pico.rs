@@ -1,7 +1,8 @@
-//! A Raspberry Pi Pico with a W5500 in the emulator rp2040js, which runs the very image that is flashed.
+//! A Raspberry Pi Pico in an emulator that runs the very image which is flashed: one with a W5500 in rp2040js, a Pico W in
+//! rp2040py.
 //!
-//! The scripts are in `hil-tests/rp2040js`. What of the chip the emulator lacks, they add: the boot ROM's flash functions, the
-//! flash chip, the ring oscillator's bit, the W5500.
+//! The scripts are in `hil-tests/rp2040js` and `hil-tests/rp2040py`. What of the chip the emulators lack, they add: the boot ROM's
+//! flash functions, the flash chip, the ring oscillator's bit, the W5500, the radio as embassy's driver uses it.
 
 use std::{
     net::SocketAddr,
@@ -19,28 +20,67 @@ use crate::{
     defmt_log::Dictionary,
     ethernet::{Cable, Switch},
     process::Daemon,
-    requirement::Requirement,
+    requirement::{self, Requirement},
 };
 
-/// The board in `boards/`.
-const BOARD: &str = "pico-w5500";
-/// The target of its image.
+/// The target of the images.
 const TARGET: &str = "thumbv6m-none-eabi";
-/// The emulator's package and the folder of the scripts.
-const EMULATOR: Requirement = Requirement::NodePackage { folder: "rp2040js", package: "rp2040js" };
 /// The exit code of an emulator whose flash was told to lose its power.
 const POWER_CUT: i32 = 77;
 
-/// What a test needs that joins a Pico to a mesh of daemons.
+/// The Wi-Fi network that the emulated radio finds; any password is right.
+pub const NETWORK: &str = "RP2040PY-GUEST";
+
+/// Which Pico it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// One with a W5500, in rp2040js.
+    W5500,
+    /// A Pico W, in rp2040py.
+    Wireless,
+}
+
+impl Kind {
+    /// The folder in `boards/`, which is the name of the image too.
+    const fn board(self) -> &'static str {
+        match self {
+            Self::W5500 => "pico-w5500",
+            Self::Wireless => "pico-w",
+        }
+    }
+
+    fn emulator(self) -> Result<Command> {
+        let script = |path: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+        let (program, script) = match self {
+            Self::W5500 => ("node".into(), script("rp2040js/run.mjs")),
+            Self::Wireless => (binaries::python("rp2040py")?, script("rp2040py/run.py")),
+        };
+        let mut command = Command::new(program);
+        command.arg(script);
+        Ok(command)
+    }
+}
+
+/// What a test needs that joins a Pico with a W5500 to a mesh of daemons.
 pub const NEEDS: &[Requirement] = &[
     Requirement::WeftBinaries,
     Requirement::Netns,
     Requirement::Tun,
-    crate::requirement::PING,
-    crate::requirement::CURL,
-    crate::requirement::NODE,
-    EMULATOR,
-    Requirement::Firmware { board: BOARD, target: TARGET },
+    requirement::PING,
+    requirement::CURL,
+    requirement::NODE,
+    Requirement::NodePackage { folder: "rp2040js", package: "rp2040js" },
+    Requirement::Firmware { board: Kind::W5500.board(), target: TARGET },
+];
+
+/// What a test needs that joins a Pico W.
+pub const WIRELESS_NEEDS: &[Requirement] = &[
+    Requirement::WeftBinaries,
+    Requirement::Netns,
+    Requirement::Tun,
+    requirement::PING,
+    Requirement::PythonPackage { package: "rp2040py" },
+    Requirement::Firmware { board: Kind::Wireless.board(), target: TARGET },
 ];
 
 /// A Pico. It is off until it is started, and dies when it is dropped.
@@ -48,6 +88,7 @@ pub const NEEDS: &[Requirement] = &[
 pub struct Pico {
     /// Its cable to the switch.
     pub cable: Cable,
+    kind: Kind,
     name: String,
     switch: SocketAddr,
     flash: PathBuf,
@@ -56,26 +97,25 @@ pub struct Pico {
 
 impl Pico {
     /// A Pico at `switch` whose flash, a file in `folder`, holds a provisioning page with `fields`.
-    pub fn new(switch: &Switch, folder: &Path, name: &str, fields: &[Field<'_>]) -> Result<Self> {
+    pub fn new(kind: Kind, switch: &Switch, folder: &Path, name: &str, fields: &[Field<'_>]) -> Result<Self> {
         let (address, cable) = switch.plug_udp()?;
         let flash = folder.join(format!("{name}.flash"));
         let mut content = vec![0xff; FLASH_LEN];
         let page = content.get_mut(..PAGE_LEN).context("the flash is shorter than a page")?;
         provision::encode(fields, page).map_err(|error| anyhow!("{error}"))?;
         std::fs::write(&flash, content).with_context(|| format!("cannot write {}", flash.display()))?;
-        Ok(Self { cable, name: name.into(), switch: address, flash, emulator: None })
+        Ok(Self { cable, kind, name: name.into(), switch: address, flash, emulator: None })
     }
 
     /// Switches it on. `arguments` are those of `run.mjs`, for instance `--cut-after 7`.
     pub fn start(&mut self, arguments: &[&str]) -> Result<()> {
         ensure!(self.emulator.is_none(), "{} is on", self.name);
-        let image = binaries::firmware(BOARD, TARGET)?;
+        let image = binaries::firmware(self.kind.board(), TARGET)?;
         let dictionary = Dictionary::of_image(&image)?;
-        let mut command = Command::new("node");
-        command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("rp2040js/run.mjs"));
+        let mut command = self.kind.emulator()?;
         command.arg("--elf").arg(image).args(["--switch", &self.switch.to_string()]).arg("--flash").arg(&self.flash);
         command.args(arguments);
-        let name = format!("{} on {BOARD}", self.name);
+        let name = format!("{} on {}", self.name, self.kind.board());
         let emulator = Daemon::spawn_decoded(&name, &mut command, move |log, push| dictionary.decode(log, push))?;
         self.emulator = Some(emulator);
         Ok(())

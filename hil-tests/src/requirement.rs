@@ -39,6 +39,11 @@ pub enum Requirement {
         /// The target that it is built for.
         target: &'static str,
     },
+    /// A package of PyPI, installed in a virtual environment below the build folder.
+    PythonPackage {
+        /// The package.
+        package: &'static str,
+    },
     /// A package of npm, installed beside the scripts that use it.
     NodePackage {
         /// The folder in `hil-tests/`.
@@ -88,6 +93,7 @@ impl Requirement {
             Self::Distributed { architecture, names } => {
                 names.iter().find_map(|name| distributed(architecture, name).err()).map(|error| error.to_string())
             }
+            Self::PythonPackage { package } => crate::binaries::python(package).err().map(|error| error.to_string()),
             Self::NodePackage { folder, package } => {
                 let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
                 let missing = !folder.join("node_modules").join(package).is_dir();

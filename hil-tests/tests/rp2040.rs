@@ -1,5 +1,5 @@
-//! The image of `boards/pico-w5500`, as it would be flashed, in an emulated RP2040: on a network with DHCP, in a mesh with a
-//! Linux node.
+//! The images of `boards/pico-w5500` and `boards/pico-w`, as they would be flashed, in an emulated RP2040: on a network with
+//! DHCP, in a mesh with a Linux node.
 
 use std::{
     net::Ipv4Addr,
@@ -13,12 +13,14 @@ use weft_hil::{
     board::{Bench, random_seed},
     dhcp::DhcpServer,
     mesh::{Mesh, Node},
-    pico::{NEEDS, Pico},
+    pico::{Kind, NEEDS, NETWORK, Pico, WIRELESS_NEEDS},
     suite::Suite,
 };
 
 /// How long a thing may take: the emulator is five times slower than the chip, more on a busy machine.
 const LIMIT: Duration = Duration::from_secs(120);
+/// The same for the emulator of the Pico W, which is some forty times slower than the chip.
+const SLOW_LIMIT: Duration = Duration::from_secs(600);
 /// The changes of flash after which the power is cut: while the page is taken, and while the identity is kept.
 const CUTS: [&str; 3] = ["3", "9", "15"];
 
@@ -27,6 +29,7 @@ fn main() -> std::process::ExitCode {
         .test("the_image_that_is_flashed_joins_is_pinged_and_serves_its_page", NEEDS, joins_and_serves)
         .test("a_pico_whose_power_is_cut_in_a_flash_write_joins_with_the_same_key", NEEDS, survives_power_cuts)
         .test("a_pico_with_no_seed_and_a_broken_oscillator_makes_no_keys", NEEDS, makes_no_keys_of_nothing)
+        .slow("a_pico_w_uploads_its_radio_joins_wifi_and_the_mesh", WIRELESS_NEEDS, a_pico_w_joins)
         .run()
 }
 
@@ -55,7 +58,7 @@ fn joins_and_serves() -> Result<()> {
     let (mesh, bench, _dhcp, laptop) = mesh()?;
     let (key, seed) = (mesh.join_key(&[])?, random_seed()?);
     let fields = [Field::JoinKey(&key), Field::Seed(&seed), Field::Hostname("sensor")];
-    let mut pico = Pico::new(&bench.switch, mesh.folder(), "sensor", &fields)?;
+    let mut pico = Pico::new(Kind::W5500, &bench.switch, mesh.folder(), "sensor", &fields)?;
     pico.start(&[])?;
     let address = joined(&mut pico)?;
     laptop.reaches(address, LIMIT)?;
@@ -74,7 +77,7 @@ fn survives_power_cuts() -> Result<()> {
     let (mesh, bench, _dhcp, laptop) = mesh()?;
     let (key, seed) = (mesh.join_key(&[])?, random_seed()?);
     let fields = [Field::JoinKey(&key), Field::Seed(&seed), Field::Hostname("sensor")];
-    let mut pico = Pico::new(&bench.switch, mesh.folder(), "sensor", &fields)?;
+    let mut pico = Pico::new(Kind::W5500, &bench.switch, mesh.folder(), "sensor", &fields)?;
     for cut in CUTS {
         pico.start(&["--cut-after", cut])?;
         pico.wait_for_cut(LIMIT)?;
@@ -89,11 +92,31 @@ fn makes_no_keys_of_nothing() -> Result<()> {
     let (mesh, bench, _dhcp, _laptop) = mesh()?;
     let key = mesh.join_key(&[])?;
     let fields = [Field::JoinKey(&key), Field::Hostname("sensor")];
-    let mut pico = Pico::new(&bench.switch, mesh.folder(), "sensor", &fields)?;
+    let mut pico = Pico::new(Kind::W5500, &bench.switch, mesh.folder(), "sensor", &fields)?;
     pico.start(&["--stuck-rosc"])?;
     pico.wait_for("no seed in flash", LIMIT)?;
     pico.cut_power()?;
     // With an oscillator that works it makes its own.
     pico.start(&[])?;
     joined(&mut pico).map(drop)
+}
+
+fn a_pico_w_joins() -> Result<()> {
+    let _turn = alone();
+    let (mesh, bench, _dhcp, _laptop) = mesh()?;
+    let (key, seed) = (mesh.join_key(&[])?, random_seed()?);
+    let fields = [
+        Field::JoinKey(&key),
+        Field::Seed(&seed),
+        Field::Hostname("sensor"),
+        Field::Ssid(NETWORK),
+        Field::Password("any password"),
+        // It is the one that begins: in the time that it takes for a handshake, a Linux node gives up on its own.
+        Field::App(0, b"laptop:9000"),
+    ];
+    let mut pico = Pico::new(Kind::Wireless, &bench.switch, mesh.folder(), "sensor", &fields)?;
+    pico.start(&[])?;
+    pico.wait_for("joined the Wi-Fi network", SLOW_LIMIT)?;
+    pico.wait_for("joined as", SLOW_LIMIT)?;
+    pico.wait_for("first session", SLOW_LIMIT).map(drop)
 }

