@@ -15,6 +15,8 @@ pub(crate) const PEER_TEXT: usize = choose(72, 160);
 pub(crate) const SELF_TEXT: usize = choose(224, 384);
 /// Whether inner addresses of IPv6 are of use. A chip's inner stack speaks IPv4 alone, for the sake of its flash.
 pub(crate) const INNER_V6: bool = !CHIP;
+/// Whether outer addresses of IPv6 are of use: as the inner ones.
+pub(crate) const OUTER_V6: bool = !CHIP;
 /// Candidate endpoints of one peer.
 pub(crate) const CANDIDATES: usize = choose(4, 8);
 /// Bytes of a sentence for a person.

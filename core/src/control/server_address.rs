@@ -47,7 +47,7 @@ fn split_authority(authority: &str) -> Option<(&str, Option<u16>)> {
             host.parse::<core::net::Ipv6Addr>().ok()?;
             (host, rest)
         }
-        None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
+        None => authority.split_at_checked(authority.find(':').unwrap_or(authority.len()))?,
     };
     let port = match rest.strip_prefix(':') {
         Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => {

@@ -62,11 +62,11 @@ impl Contact {
 
     /// Whether the peer last proved to be there.
     pub(super) fn answered_at(&self, endpoint: SocketAddr) -> bool {
-        self.answered == Some(Compact::new(endpoint))
+        self.answered.is_some() && self.answered == Compact::new(endpoint)
     }
 
     pub(super) fn set_answered(&mut self, endpoint: Option<SocketAddr>) {
-        self.answered = endpoint.map(Compact::new);
+        self.answered = endpoint.and_then(Compact::new);
     }
 
     /// Where to send an initiation while nobody answers: where the peer last was, then what the server said.

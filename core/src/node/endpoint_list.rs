@@ -7,30 +7,49 @@ use crate::limits;
 /// Candidate endpoints of one peer at most.
 pub const MAX_CANDIDATES: usize = limits::CANDIDATES;
 
-/// One endpoint in 19 bytes instead of 32. Scope ids are not kept.
+/// Bytes of an address. A chip's outer stack has IPv4 alone.
+const ADDRESS_LEN: usize = if limits::OUTER_V6 { 16 } else { 4 };
+
+/// One endpoint in 19 bytes, on a chip 7, instead of 32. Scope ids are not kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Compact {
     is_v6: bool,
-    address: [u8; 16],
+    /// An IPv4 address is at the start.
+    address: [u8; ADDRESS_LEN],
     port: [u8; 2],
 }
 
 impl Compact {
-    pub(super) fn new(endpoint: SocketAddr) -> Self {
-        let port = endpoint.port().to_be_bytes();
-        match endpoint.ip().to_canonical() {
-            IpAddr::V4(v4) => Self { is_v6: false, address: v4.to_ipv6_mapped().octets(), port },
-            IpAddr::V6(v6) => Self { is_v6: true, address: v6.octets(), port },
-        }
+    /// `None` where this node cannot send there.
+    pub(super) fn new(endpoint: SocketAddr) -> Option<Self> {
+        let mut address = [0; ADDRESS_LEN];
+        let mut put = |octets: &[u8]| address.iter_mut().zip(octets).for_each(|(to, from)| *to = *from);
+        let is_v6 = match endpoint.ip().to_canonical() {
+            IpAddr::V4(v4) => {
+                put(&v4.octets());
+                false
+            }
+            IpAddr::V6(v6) if limits::OUTER_V6 => {
+                put(&v6.octets());
+                true
+            }
+            IpAddr::V6(_) => return None,
+        };
+        Some(Self { is_v6, address, port: endpoint.port().to_be_bytes() })
     }
 
     pub(super) fn endpoint(self) -> SocketAddr {
         let port = u16::from_be_bytes(self.port);
         if self.is_v6 {
-            return SocketAddr::new(Ipv6Addr::from(self.address).into(), port);
+            return SocketAddr::new(Ipv6Addr::from(self.octets::<16>()).into(), port);
         }
-        let [.., a, b, c, d] = self.address;
-        SocketAddr::new(Ipv4Addr::new(a, b, c, d).into(), port)
+        SocketAddr::new(Ipv4Addr::from(self.octets::<4>()).into(), port)
+    }
+
+    fn octets<const N: usize>(self) -> [u8; N] {
+        let mut octets = [0; N];
+        octets.iter_mut().zip(self.address).for_each(|(to, from)| *to = from);
+        octets
     }
 }
 
@@ -47,14 +66,14 @@ impl EndpointList {
     /// The one endpoint that a datagram goes to, whatever it is.
     pub(super) fn only(endpoint: SocketAddr) -> Self {
         let mut list = heapless::Vec::new();
-        let _ = list.push(Compact::new(endpoint));
+        let _ = Compact::new(endpoint).map(|compact| list.push(compact));
         Self(list)
     }
 
     /// Adds an endpoint at the end. One that no datagram can be sent to is left out, and so is one too many.
     pub fn push(&mut self, endpoint: SocketAddr) {
-        let compact = Compact::new(endpoint);
-        if is_usable(endpoint) && !self.0.contains(&compact) {
+        if let Some(compact) = Compact::new(endpoint).filter(|compact| is_usable(endpoint) && !self.0.contains(compact))
+        {
             let _ = self.0.push(compact);
         }
     }
@@ -66,7 +85,7 @@ impl EndpointList {
 
     /// Whether `endpoint` is one of them.
     pub fn contains(&self, endpoint: SocketAddr) -> bool {
-        self.0.contains(&Compact::new(endpoint))
+        Compact::new(endpoint).is_some_and(|compact| self.0.contains(&compact))
     }
 
     /// The number of endpoints.

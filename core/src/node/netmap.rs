@@ -95,12 +95,12 @@ impl SelfRecord {
 
     /// This node's mesh address of IPv4.
     pub const fn v4(&self) -> Option<Ipv4Addr> {
-        self.addresses.v4
+        self.addresses.v4()
     }
 
     /// This node's mesh address of IPv6.
-    pub const fn v6(&self) -> Option<Ipv6Addr> {
-        self.addresses.v6
+    pub fn v6(&self) -> Option<Ipv6Addr> {
+        self.addresses.v6()
     }
 
     /// When this node's key expires; `None` where it does not.

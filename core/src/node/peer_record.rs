@@ -96,12 +96,12 @@ impl PeerRecord {
 
     /// Its mesh address of IPv4.
     pub const fn v4(&self) -> Option<Ipv4Addr> {
-        self.addresses.v4
+        self.addresses.v4()
     }
 
     /// Its mesh address of IPv6.
-    pub const fn v6(&self) -> Option<Ipv6Addr> {
-        self.addresses.v6
+    pub fn v6(&self) -> Option<Ipv6Addr> {
+        self.addresses.v6()
     }
 
     /// When its node key expires, in whole seconds; `None` where it does not.

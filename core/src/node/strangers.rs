@@ -36,9 +36,8 @@ impl Strangers {
         if self.0.iter().any(|waiting| waiting.request == request) {
             return true;
         }
-        let Ok(message) = message.try_into() else { return false };
+        let (Ok(message), Some(source)) = (message.try_into(), Compact::new(source)) else { return false };
         self.0.retain(|waiting| now.saturating_since(waiting.arrived) < WAITS_FOR);
-        let source = Compact::new(source);
         self.0.push(Stranger { request, known: false, source, arrived: now, message }).is_ok()
     }
 

@@ -67,32 +67,43 @@ impl<const LEN: usize> Texts<LEN> {
 /// The addresses of a node in the mesh.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct MeshAddresses {
-    pub(super) v4: Option<Ipv4Addr>,
-    pub(super) v6: Option<Ipv6Addr>,
+    v4: Option<Ipv4Addr>,
+    v6: [Option<Ipv6Addr>; limits::INNER_V6 as usize],
 }
 
 impl MeshAddresses {
     /// The first address of each family; others are left out.
     pub(super) fn new(addresses: impl Iterator<Item = Address>) -> Self {
-        let (mut v4, mut v6) = (None, None);
+        let (mut v4, mut v6) = (None, [None; _]);
         for Address(address) in addresses {
             match address {
                 IpAddr::V4(address) => _ = v4.get_or_insert(address),
-                IpAddr::V6(address) if limits::INNER_V6 => _ = v6.get_or_insert(address),
-                IpAddr::V6(_) => {}
+                // Where there is no place, it is of no use.
+                IpAddr::V6(address) => v6.iter_mut().for_each(|place| _ = place.get_or_insert(address)),
             }
         }
         Self { v4, v6 }
     }
 
+    pub(super) const fn v4(self) -> Option<Ipv4Addr> {
+        self.v4
+    }
+
+    pub(super) fn v6(self) -> Option<Ipv6Addr> {
+        self.v6.first().copied().flatten()
+    }
+
     /// IPv4 first.
     pub(super) fn iter(self) -> impl Iterator<Item = IpAddr> + use<> {
-        self.v4.map(IpAddr::V4).into_iter().chain(self.v6.map(IpAddr::V6))
+        self.v4.map(IpAddr::V4).into_iter().chain(self.v6().map(IpAddr::V6))
     }
 
     /// As a record lists them.
     pub(super) fn list(self) -> heapless::Vec<Address, 2> {
-        self.iter().map(Address).collect()
+        let mut list = heapless::Vec::new();
+        // There is room for both.
+        self.iter().for_each(|address| _ = list.push(Address(address)));
+        list
     }
 }
 

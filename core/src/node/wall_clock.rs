@@ -143,7 +143,10 @@ impl WallClock {
 
 /// The time from `earlier` to `later`, zero where they are the other way round.
 pub(super) fn since(later: UnixTime, earlier: UnixTime) -> Duration {
-    let at = |time: UnixTime| Duration::new(time.secs(), time.subsec_nanos());
+    let at = |time: UnixTime| {
+        let part = Duration::from_nanos(time.subsec_nanos().into());
+        Duration::from_secs(time.secs()).saturating_add(part)
+    };
     at(later).saturating_sub(at(earlier))
 }
 
