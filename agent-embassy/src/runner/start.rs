@@ -53,7 +53,10 @@ pub(super) fn log_report(report: Report) {
         info!("took the provisioning page");
     }
     if let Some(error) = report.refused {
-        warning!("the provisioning page cannot be taken: {}", error);
+        warning!(
+            "the provisioning page cannot be taken ({}): write it again, with the tool of this firmware's version",
+            error
+        );
     }
 }
 

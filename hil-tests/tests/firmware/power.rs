@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use weft_embassy::provision::Field;
 use weft_hil::{
-    board::{Board, READINGS_PORT, random_seed},
+    board::{Board, PAGE_LEN, READINGS_PORT, random_seed},
     machine::Machine,
     mesh::{Mesh, Node},
     suite::Suite,
@@ -30,6 +30,8 @@ pub(crate) fn add(suite: Suite) -> Suite {
         test power_that_fails_at_any_write_costs_a_board_neither_its_keys_nor_its_place,
         test two_boards_with_one_image_make_different_keys,
         test a_board_without_a_seed_makes_no_keys_and_says_so,
+        test a_board_with_a_noise_source_needs_no_seed,
+        test a_damaged_provisioning_page_is_told_and_written_again,
         test nothing_of_the_join_key_is_left_in_flash,
     )
 }
@@ -132,6 +134,46 @@ fn a_board_without_a_seed_makes_no_keys_and_says_so<M: Machine>() -> Result<()> 
     sensor.cut_power()?;
     let seed = random_seed()?;
     sensor.provision(&[Field::JoinKey(&key), Field::Seed(&seed), Field::Hostname("sensor")])?;
+    sensor.start()?;
+    laptop.reaches(joined(&mut sensor)?, LIMIT)
+}
+
+fn a_board_with_a_noise_source_needs_no_seed<M: Machine>() -> Result<()> {
+    let (mesh, mut bench, laptop) = mesh_with("laptop")?;
+    let mut sensor = bench.board::<M>("sensor")?;
+    let key = mesh.join_key(&[])?;
+    sensor.provision(&[Field::JoinKey(&key), Field::Hostname("sensor")])?;
+    // Bits that the board vouches for in each sample of its noise.
+    sensor.set_arguments(&["entropy=64".into()]);
+    sensor.start()?;
+    let address = joined(&mut sensor)?;
+    laptop.reaches(address, LIMIT)?;
+    // From now on it has a seed, which carries it where its noise is no good.
+    sensor.cut_power()?;
+    sensor.set_arguments(&[]);
+    sensor.start()?;
+    ensure!(joined(&mut sensor)? == address, "another address than {address}");
+    laptop.reaches(address, LIMIT)
+}
+
+fn a_damaged_provisioning_page_is_told_and_written_again<M: Machine>() -> Result<()> {
+    let (mesh, mut bench, laptop) = mesh_with("laptop")?;
+    let key = mesh.join_key(&[])?;
+    let mut sensor = bench.provisioned::<M>("sensor", &key)?;
+    let whole = sensor.read_flash()?;
+    let mut damaged = whole.clone();
+    *damaged.get_mut(100).context("a flash of less than a page")? ^= 1;
+    sensor.write_flash(&damaged)?;
+    sensor.start()?;
+    sensor.wait_for("the provisioning page cannot be taken (Damaged): write it again", LIMIT)?;
+    sensor.wait_for("no seed in flash", LIMIT)?;
+    ensure!(sensor.lines("joined as")?.is_empty(), "it joined with what a damaged page said");
+    sensor.cut_power()?;
+    // What the node made of its flash meanwhile stays; only the page is written again.
+    let mut mended = sensor.read_flash()?;
+    let (page, _) = whole.split_at(PAGE_LEN);
+    mended.get_mut(..PAGE_LEN).context("a flash of less than a page")?.copy_from_slice(page);
+    sensor.write_flash(&mended)?;
     sensor.start()?;
     laptop.reaches(joined(&mut sensor)?, LIMIT)
 }
