@@ -58,7 +58,7 @@ enum Command {
     Test(test::Options),
     /// Check formatting, clippy, documentation, licences, file lengths and the places of unsafe code
     Lint,
-    /// What CI runs: lint, firmware, test, and the benchmarks: the control server with 500 nodes, the agent with 1,000
+    /// What CI runs: lint, firmware, test, and the benchmarks: the control server with 500 nodes, the agent with 1,000, the cryptography of the chips
     Ci,
     /// Measure, and fail where a limit is missed
     Bench(bench::Options),

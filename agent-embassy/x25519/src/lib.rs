@@ -5,9 +5,10 @@
 //! The field arithmetic here needs no more than the low half.
 //!
 //! [`ChipX25519`] is the implementation behind core's seam. [`ChipCrypto`] bundles core's AEAD with it on a chip
-//! without a long multiply, and with core's own X25519 elsewhere, RISC-V included, where that one is faster. There is no
-//! heap, and 1.2 KB of stack are used. No branch and no index depends on a secret, and what is computed is wiped; the
-//! program in `hil-tests/cost-probe` counts instructions and checks that their number is the same for any secret.
+//! without a long multiply, and with core's own X25519 elsewhere, RISC-V included, where that one is faster. There
+//! is no heap, and 1.2 KB of stack are used (`cargo xtask bench cost`). No branch and no index depends on a secret,
+//! and what is computed is wiped; the program in `hil-tests/cost-probe` counts instructions and checks that their
+//! number is the same for any secret.
 //!
 //! | module | holds |
 //! |---|---|
