@@ -12,6 +12,8 @@ mod fair;
 mod http;
 #[cfg(feature = "weft")]
 mod mesh;
+#[cfg(feature = "weft")]
+mod network;
 mod push;
 #[cfg(feature = "selftest")]
 mod selftest;
@@ -26,7 +28,7 @@ use embassy_executor::Spawner;
 #[cfg(not(feature = "weft"))]
 use embassy_futures::join::join;
 #[cfg(feature = "weft")]
-use embassy_futures::join::join3;
+use embassy_futures::join::join4;
 use embassy_net::{ConfigV4, Stack, StackResources};
 use embassy_net_driver::Driver;
 use static_cell::ConstStaticCell;
@@ -36,6 +38,8 @@ use weft_embassy::State;
 pub use apart::apart;
 use application::Application;
 pub use fair::Fair;
+#[cfg(feature = "weft")]
+use network::Network;
 pub use sensor::{Degrees, Latest, Reading, Sensor};
 pub use settings::{PUSH_TO, Settings};
 #[cfg(feature = "weft")]
@@ -78,6 +82,13 @@ pub struct Hardware<D, F, E, S> {
     pub sensor: S,
 }
 
+/// What runs a network.
+#[cfg(feature = "weft")]
+type NetRunner<D> = embassy_net::Runner<'static, Network<Fair<D>, weft_embassy::Device>>;
+/// What runs a network.
+#[cfg(not(feature = "weft"))]
+type NetRunner<D> = embassy_net::Runner<'static, Fair<D>>;
+
 /// Buffers of the web server, by socket.
 struct HttpBuffers {
     rx: [u8; 512],
@@ -95,21 +106,24 @@ where
     E: Entropy,
     S: Sensor,
 {
-    let SetUp { outer, mut outer_runner, application, node_runner, sensor } = set_up(spawner, hardware, settings);
+    let SetUp { outer, mut outer_runner, mut inner_runner, application, node_runner, sensor } =
+        set_up(spawner, hardware, settings);
     let Application { stack: inner, latest, .. } = application;
     services(spawner, outer, application, settings);
     #[cfg(feature = "selftest")]
     selftest::start(spawner, application);
     // Pinned where they are made: a future that is passed on is copied over the stack, and its room stays there.
-    let (network, node, sensor) = (pin!(outer_runner.run()), pin!(node_runner.run(inner)), pin!(latest.follow(sensor)));
-    join3(apart(network), apart(node), sensor).await.0
+    let (outer, mesh) = (pin!(outer_runner.run()), pin!(inner_runner.run()));
+    let (node, sensor) = (pin!(node_runner.run(inner)), pin!(latest.follow(sensor)));
+    join4(apart(outer), apart(mesh), apart(node), sensor).await.0
 }
 
 /// What runs, once it was set up.
 #[cfg(feature = "weft")]
 struct SetUp<D: Driver, F, E, S> {
     outer: Stack<'static>,
-    outer_runner: embassy_net::Runner<'static, Fair<D>>,
+    outer_runner: NetRunner<D>,
+    inner_runner: NetRunner<D>,
     application: Application,
     node_runner: weft_embassy::Runner<'static, F, E>,
     sensor: S,
@@ -141,11 +155,11 @@ where
         ..Default::default()
     };
     let (node, device, node_runner) = weft_embassy::new(STATE.take(), config, outer, flash, entropy);
+    let device = Network::Mesh(device);
     let (inner, inner_runner) = embassy_net::new(device, Default::default(), INNER.take(), !network_seed);
-    spawner.spawn(unwrap!(inner_network(inner_runner)));
     spawner.spawn(unwrap!(mesh_log(node)));
     let application = Application { stack: inner, latest: LATEST.take(), node };
-    SetUp { outer, outer_runner, application, node_runner, sensor }
+    SetUp { outer, outer_runner, inner_runner, application, node_runner, sensor }
 }
 
 /// Runs the firmware for ever, without a mesh. To be called once.
@@ -164,15 +178,14 @@ where
 
 /// The board's own network. A call of its own, for the sake of the stack.
 #[inline(never)]
-fn outer_network<D: Driver>(
-    driver: D,
-    network: ConfigV4,
-    seed: u64,
-) -> (Stack<'static>, embassy_net::Runner<'static, Fair<D>>) {
+fn outer_network<D: Driver>(driver: D, network: ConfigV4, seed: u64) -> (Stack<'static>, NetRunner<D>) {
     static OUTER: ConstStaticCell<StackResources<OUTER_SOCKETS>> = ConstStaticCell::new(StackResources::new());
     let mut config = embassy_net::Config::default();
     config.ipv4 = network;
-    embassy_net::new(Fair::new(driver), config, OUTER.take(), seed)
+    let driver = Fair::new(driver);
+    #[cfg(feature = "weft")]
+    let driver = Network::Board(driver);
+    embassy_net::new(driver, config, OUTER.take(), seed)
 }
 
 /// Starts what serves the sensor on `application`'s network.
@@ -197,12 +210,6 @@ async fn pusher(application: Application, to: &'static str) -> ! {
     static BUFFERS: ConstStaticCell<push::Buffers> = ConstStaticCell::new(push::Buffers::new());
     application.stack.wait_config_up().await;
     push::push(application, to, BUFFERS.take()).await
-}
-
-#[cfg(feature = "weft")]
-#[embassy_executor::task]
-async fn inner_network(mut runner: embassy_net::Runner<'static, weft_embassy::Device>) -> ! {
-    runner.run().await
 }
 
 #[cfg(feature = "weft")]
