@@ -14,6 +14,7 @@ use embassy_time::{Duration, Timer};
 
 use super::wants::Wants;
 use crate::{
+    apart::apart,
     clock::{self, WALL},
     fmt::{info, warning},
     state::{Mesh, Shared, TcpBuffers},
@@ -51,23 +52,32 @@ impl Control<'_> {
         loop {
             let target = poll_fn(|_| self.poll_due()).await;
             self.wants.close_control.set(false);
-            if self.connect(&mut socket, target).await {
-                self.with_mesh(|mesh| mesh.node.control_connected(clock::now(), &mut mesh.rng));
+            if apart(pin!(self.connect(&mut socket, target))).await {
+                self.connected();
                 poll_fn(|cx| self.poll_exchange(&mut socket, cx)).await;
             }
             // After an end that core asked for, this says nothing new.
-            self.with_mesh(|mesh| mesh.node.control_closed(clock::now(), &mut mesh.rng));
+            self.closed();
             socket.close();
             let _ = select(socket.flush(), Timer::after(CLOSE_TIMEOUT)).await;
             socket.abort();
         }
     }
 
-    /// Runs `work` on the node, and has the engine look at what came of it.
-    fn with_mesh<R>(&self, work: impl FnOnce(&mut Mesh) -> R) -> R {
-        let result = work(&mut self.mesh.borrow_mut());
+    /// There is a connection.
+    #[inline(never)]
+    fn connected(&self) {
+        let mesh = &mut *self.mesh.borrow_mut();
+        mesh.node.control_connected(clock::now(), &mut mesh.rng);
         self.shared.kick();
-        result
+    }
+
+    /// There is none any more.
+    #[inline(never)]
+    fn closed(&self) {
+        let mesh = &mut *self.mesh.borrow_mut();
+        mesh.node.control_closed(clock::now(), &mut mesh.rng);
+        self.shared.kick();
     }
 
     /// Ready with where to connect, when that is due. The engine wakes the task then.

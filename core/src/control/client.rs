@@ -199,6 +199,8 @@ impl ClientConnection {
     }
 
     /// Reads until a record came that is for the caller, and returns its length in the reader.
+    // These are not inlined, for the sake of a chip's stack: what each needs would stay under all that follows.
+    #[inline(never)]
     fn receive_frame<C: Crypto>(&mut self, input: &mut &[u8], now: Instant) -> Result<Option<usize>, ClientError> {
         loop {
             match &mut self.state {
@@ -257,6 +259,7 @@ impl ClientConnection {
         }
     }
 
+    #[inline(never)]
     fn receive_answer(&mut self, input: &mut &[u8]) -> Result<(), ClientError> {
         let State::Upgrading { config, ephemeral, parser } = &mut self.state else { return Ok(()) };
         let Some(response) = parser.read(input).map_err(ClientError::Answer)? else { return Ok(()) };

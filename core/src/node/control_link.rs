@@ -139,7 +139,9 @@ impl<S: NodeStorage, C: Crypto> Node<S, C> {
 
     /// Ends what is left of a connection and plans the next one; does nothing after the first time.
     fn end_connection(&mut self, ending: Ending, now: Instant, rng: &mut dyn CryptoRng) {
-        if self.link.connection.take().is_some() {
+        if self.link.connection.is_some() {
+            // Not taken out, which would move it over the stack.
+            self.link.connection = None;
             self.member.disconnected();
         }
         if self.link.reconnect.is_connecting() {

@@ -141,6 +141,7 @@ impl<S: NodeStorage, C: Crypto> Member<S, C> {
     }
 
     /// Applies a record of the server.
+    #[inline(never)]
     pub(super) fn apply(
         &mut self,
         record: ServerRecord<'_>,
@@ -148,12 +149,13 @@ impl<S: NodeStorage, C: Crypto> Member<S, C> {
         wall: UnixTime,
         rng: &mut dyn CryptoRng,
     ) -> Applied {
-        match record {
-            ServerRecord::Registered(registered) => return self.registered(&registered, now, wall, rng),
-            ServerRecord::SelfChanged(info) => self.self_changed(&info, now, wall, rng),
-            ServerRecord::PeerUpsert(peer) => self.upsert_peer(&peer, now),
+        // By reference: taken apart, each kind of record would have a place of its own on a chip's stack.
+        match &record {
+            ServerRecord::Registered(registered) => return self.registered(registered, now, wall, rng),
+            ServerRecord::SelfChanged(info) => self.self_changed(info, now, wall, rng),
+            ServerRecord::PeerUpsert(peer) => self.upsert_peer(peer, now),
             ServerRecord::PeerRemove(removal) => self.remove_peer(removal.id),
-            ServerRecord::PeerStatus(status) => self.peer_status(&status, now),
+            ServerRecord::PeerStatus(status) => self.peer_status(status, now),
             ServerRecord::SnapshotBegin(_) => {
                 self.netmap.begin_snapshot();
                 self.events.health |= self.health.set(Subject::NetmapFull, "");
@@ -163,18 +165,19 @@ impl<S: NodeStorage, C: Crypto> Member<S, C> {
                 self.netmap.set_revision(Some(up_to.revision));
                 self.keep_netmap_soon(now);
             }
-            ServerRecord::LookupResult(result) => self.lookup_answered(&result, now),
+            ServerRecord::LookupResult(result) => self.lookup_answered(result, now),
             ServerRecord::Ping(_) | ServerRecord::Pong(_) => {}
             ServerRecord::Time(time) => self.clock.hear(time.time, now, wall),
             ServerRecord::Health(health) => {
                 self.events.health |= self.health.set(Subject::Server(health.subject), health.sentence);
             }
-            ServerRecord::ServerNext(next) => self.server_next(&next),
-            ServerRecord::Error(error) => return self.refused(&error, now),
+            ServerRecord::ServerNext(next) => self.server_next(next),
+            ServerRecord::Error(error) => return self.refused(error, now),
         }
         Applied::Go
     }
 
+    #[inline(never)]
     fn registered(
         &mut self,
         registered: &Registered<'_>,
@@ -202,6 +205,7 @@ impl<S: NodeStorage, C: Crypto> Member<S, C> {
         Applied::Registered
     }
 
+    #[inline(never)]
     fn self_changed(&mut self, info: &SelfInfo<'_>, now: Instant, wall: UnixTime, rng: &mut dyn CryptoRng) {
         let network = self.identity.as_ref().map_or(NetworkId::UNKNOWN, |identity| identity.network);
         self.confirm_key(&info.node_key, now);
@@ -299,6 +303,7 @@ impl<S: NodeStorage, C: Crypto> Member<S, C> {
         }
     }
 
+    #[inline(never)]
     fn server_next(&mut self, next: &ServerNext<'_>) {
         let Some(identity) = &mut self.identity else { return };
         let before = (identity.next_server, identity.addresses.clone());
@@ -325,6 +330,7 @@ impl<S: NodeStorage, C: Crypto> Member<S, C> {
         }
     }
 
+    #[inline(never)]
     fn refused(&mut self, error: &Error<'_>, now: Instant) -> Applied {
         self.last_error = Some((Some(error.code), sentence(error.sentence)));
         self.events.server_error = Some(error.code);

@@ -17,6 +17,7 @@ use crate::{
 
 impl<S: NodeStorage, C: Crypto> Member<S, C> {
     /// A peer as it is now.
+    #[inline(never)]
     pub(super) fn upsert_peer(&mut self, peer: &Peer<'_>, now: Instant) {
         if self.netmap.own().is_some_and(|own| own.id() == peer.id) {
             return;
@@ -94,6 +95,7 @@ impl<S: NodeStorage, C: Crypto> Member<S, C> {
     }
 
     /// A peer is gone. Its sessions are wiped before this returns.
+    #[inline(never)]
     pub(super) fn remove_peer(&mut self, id: NodeId) {
         self.newcomers.forget(id);
         if let Some(slot) = self.netmap.slot_of(id) {
@@ -119,6 +121,7 @@ impl<S: NodeStorage, C: Crypto> Member<S, C> {
     }
 
     /// The snapshot is whole: whoever it did not name is gone.
+    #[inline(never)]
     pub(super) fn end_snapshot(&mut self, revision: Revision) {
         let mut from = 0;
         while let Some(slot) = self.netmap.unmarked(from) {
@@ -142,6 +145,7 @@ impl<S: NodeStorage, C: Crypto> Member<S, C> {
     }
 
     /// How a peer is now.
+    #[inline(never)]
     pub(super) fn peer_status(&mut self, status: &PeerStatus<'_>, now: Instant) {
         let Some(slot) = self.netmap.slot_of(status.id) else { return };
         let Some(record) = self.netmap.at_mut(slot) else { return };

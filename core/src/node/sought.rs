@@ -132,6 +132,7 @@ impl<S: NodeStorage, C: Crypto> Member<S, C> {
     }
 
     /// The server answered a question.
+    #[inline(never)]
     pub(super) fn lookup_answered(&mut self, result: &LookupResult, now: Instant) {
         if !self.lookups.answered(result.request, result.id.is_some(), now) {
             return;
