@@ -15,6 +15,12 @@ pub(crate) const PEER_TEXT: usize = choose(72, 160);
 pub(crate) const SELF_TEXT: usize = choose(224, 384);
 /// Whether inner addresses of IPv6 are of use. A chip's inner stack speaks IPv4 alone, for the sake of its flash.
 pub(crate) const INNER_V6: bool = !CHIP;
+/// What holds the bits of an inner address.
+#[cfg(target_os = "none")]
+pub(crate) type InnerBits = u32;
+/// What holds the bits of an inner address.
+#[cfg(not(target_os = "none"))]
+pub(crate) type InnerBits = u128;
 /// Whether outer addresses of IPv6 are of use: as the inner ones.
 pub(crate) const OUTER_V6: bool = !CHIP;
 /// Candidate endpoints of one peer.

@@ -8,12 +8,13 @@ use core::net::IpAddr;
 
 use super::storage::Slots;
 use crate::ip::IpPrefix;
+use crate::limits::{self, InnerBits};
 
 /// A node of the arena: a prefix, or a place where two prefixes part.
 #[derive(Clone, Copy, Debug)]
 pub struct AllowedIpNode<V> {
-    /// The address, from the first bit on; IPv4 leaves the last 96 bits zero.
-    key: [u8; 16],
+    /// The address, from the first bit on; IPv4 leaves the bits behind its 32 zero.
+    key: [u8; size_of::<InnerBits>()],
     /// How many bits of it count.
     len: u8,
     family: Family,
@@ -31,10 +32,10 @@ impl<V> Default for AllowedIpNode<V> {
 
 impl<V> AllowedIpNode<V> {
     /// A node that is not in use.
-    pub const FREE: Self = Self { key: [0; 16], len: 0, family: Family::V4, value: None, children: [Link::NONE; 2] };
+    pub const FREE: Self = Self { key: [0; _], len: 0, family: Family::V4, value: None, children: [Link::NONE; 2] };
 
-    fn bits(&self) -> u128 {
-        u128::from_be_bytes(self.key)
+    fn bits(&self) -> InnerBits {
+        InnerBits::from_be_bytes(self.key)
     }
 
     /// The link to the child on whose side `key` lies.
@@ -48,10 +49,11 @@ impl<V> AllowedIpNode<V> {
         if side { one } else { zero }
     }
 
+    #[allow(clippy::useless_conversion, reason = "the bits are fewer on a chip")]
     fn prefix(&self) -> Option<IpPrefix> {
         let address = match self.family {
-            Family::V4 => IpAddr::V4(((self.bits() >> 96) as u32).into()),
-            Family::V6 => IpAddr::V6(self.bits().into()),
+            Family::V4 => IpAddr::V4(((self.bits() >> (InnerBits::BITS - u32::BITS)) as u32).into()),
+            Family::V6 => IpAddr::V6(u128::from(self.bits()).into()),
         };
         IpPrefix::new(address, self.len)
     }
@@ -74,23 +76,25 @@ enum Family {
 /// The leading `len` bits of an address; the others are zero.
 #[derive(Clone, Copy)]
 struct Key {
-    bits: u128,
+    bits: InnerBits,
     len: u8,
     family: Family,
 }
 
 impl Key {
-    fn new(prefix: IpPrefix) -> Self {
+    /// `None` for IPv6 where the table has no room for its addresses.
+    fn new(prefix: IpPrefix) -> Option<Self> {
         let (bits, family) = match prefix.address() {
-            IpAddr::V4(v4) => (u128::from(u32::from(v4)) << 96, Family::V4),
-            IpAddr::V6(v6) => (u128::from(v6), Family::V6),
+            IpAddr::V4(v4) => (InnerBits::from(u32::from(v4)) << (InnerBits::BITS - u32::BITS), Family::V4),
+            IpAddr::V6(v6) if limits::INNER_V6 => (InnerBits::try_from(u128::from(v6)).ok()?, Family::V6),
+            IpAddr::V6(_) => return None,
         };
-        Self { bits, len: prefix.len(), family }
+        Some(Self { bits, len: prefix.len(), family })
     }
 
     /// The bit number `index`, from the first on; zero behind the last.
     fn bit(self, index: u8) -> bool {
-        self.bits.checked_shl(u32::from(index)).unwrap_or(0) >> 127 == 1
+        self.bits.checked_shl(u32::from(index)).unwrap_or(0) >> (InnerBits::BITS - 1) == 1
     }
 
     /// How many leading bits this and a node's prefix have in common.
@@ -101,7 +105,7 @@ impl Key {
 
     /// The leading `len` bits of this.
     fn truncated(self, len: u8) -> Self {
-        let mask = u128::MAX.checked_shl(128 - u32::from(len)).unwrap_or(0);
+        let mask = InnerBits::MAX.checked_shl(InnerBits::BITS - u32::from(len)).unwrap_or(0);
         Self { bits: self.bits & mask, len, ..self }
     }
 
@@ -135,7 +139,7 @@ pub struct AllowedIps<S> {
     fresh: u32,
 }
 
-/// There is no node left for another prefix.
+/// There is no node left for another prefix, or none that an address of this family fits into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct AllowedIpsFull;
@@ -151,7 +155,7 @@ impl<S> AllowedIps<S> {
     where
         S: Slots<AllowedIpNode<V>>,
     {
-        let key = Key::new(IpPrefix::host(address));
+        let key = Key::new(IpPrefix::host(address))?;
         let mut best = None;
         let mut link = self.root(key.family);
         while let Some(node) = self.node(link) {
@@ -175,7 +179,7 @@ impl<S> AllowedIps<S> {
     where
         S: Slots<AllowedIpNode<V>>,
     {
-        let key = Key::new(prefix);
+        let key = Key::new(prefix).ok_or(AllowedIpsFull)?;
         let mut place = Place::Root(key.family);
         loop {
             let link = self.follow(place);
@@ -218,7 +222,7 @@ impl<S> AllowedIps<S> {
     where
         S: Slots<AllowedIpNode<V>>,
     {
-        let key = Key::new(prefix);
+        let key = Key::new(prefix)?;
         let mut parent = None;
         let mut place = Place::Root(key.family);
         loop {
