@@ -46,7 +46,7 @@ impl<S: NodeStorage, C: Crypto> Node<S, C> {
     }
 
     /// Asks the server for the status of every peer, for a person who wants to see it.
-    /// [`NodeEvent::StatusDone`](super::NodeEvent::StatusDone) follows. False where the server is not there to be asked.
+    /// [`NodeEvent::StatusDone`] follows. False where the server is not there to be asked.
     pub fn ask_status(&mut self) -> bool {
         if !self.link.is_registered() {
             return false;
