@@ -40,16 +40,21 @@ pub(crate) struct Parts {
 
 type Bus = SpiBus<Output<'static>, PioSpi<'static, PIO0, 0>>;
 
-/// The radio's own program and its table of countries.
-#[cfg(feature = "radio")]
-fn firmware() -> Option<(&'static Aligned<A4, [u8]>, &'static [u8])> {
-    static PROGRAM: &Aligned<A4, [u8]> = &Aligned(*cyw43_firmware::CYW43_43439A0);
-    Some((PROGRAM, cyw43_firmware::CYW43_43439A0_CLM))
+/// What the radio's own processor runs, and its table of countries.
+struct Firmware {
+    program: &'static Aligned<A4, [u8]>,
+    countries: &'static [u8],
 }
 
-/// This image was built without them.
+#[cfg(feature = "radio")]
+fn firmware() -> Option<Firmware> {
+    static PROGRAM: &Aligned<A4, [u8]> = &Aligned(*cyw43_firmware::CYW43_43439A0);
+    Some(Firmware { program: PROGRAM, countries: cyw43_firmware::CYW43_43439A0_CLM })
+}
+
+/// This image was built without it.
 #[cfg(not(feature = "radio"))]
-fn firmware() -> Option<(&'static Aligned<A4, [u8]>, &'static [u8])> {
+fn firmware() -> Option<Firmware> {
     None
 }
 
@@ -57,7 +62,7 @@ fn firmware() -> Option<(&'static Aligned<A4, [u8]>, &'static [u8])> {
 pub(crate) async fn start(spawner: Spawner, parts: Parts, settings: &'static Settings) -> Watched<NetDriver<'static>> {
     static STATE: StaticCell<State> = StaticCell::new();
 
-    let Some((program, countries)) = firmware() else { no_firmware().await };
+    let Some(Firmware { program, countries }) = firmware() else { no_firmware().await };
     let power = Output::new(parts.power, Level::Low);
     let select = Output::new(parts.select, Level::High);
     let mut pio = Pio::new(parts.pio, Interrupts);
