@@ -45,7 +45,7 @@ pub(super) struct Keeper<'a, F: NorFlash> {
     pub(super) shared: &'static Shared,
     pub(super) mesh: &'static RefCell<Mesh>,
     pub(super) wants: &'a Wants,
-    pub(super) store: Store<F>,
+    pub(super) store: &'a mut Store<F>,
     /// When all that was written of netmap and recent peers is spaced out.
     pub(super) spaced_at: [Instant; 2],
 }

@@ -98,7 +98,7 @@ impl<F: NorFlash, E: Entropy> Runner<'_, F, E> {
         let datagrams = Datagrams::new(outer, config.port, &mut sockets.udp, &mut receive, &mut transmit);
         let mut engine = Engine::new(shared, mesh, &wants, [outer, inner], datagrams, &config);
         let control = Control { shared, mesh, wants: &wants, outer };
-        let mut keeper = Keeper { shared, mesh, wants: &wants, store, spaced_at: [Instant::MIN; 2] };
+        let mut keeper = Keeper { shared, mesh, wants: &wants, store: &mut store, spaced_at: [Instant::MIN; 2] };
         let reseed = async {
             loop {
                 Timer::after(RESEED).await;
