@@ -8,8 +8,8 @@ use crate::MTU;
 pub(crate) const DATAGRAM_LEN: usize = MTU + 32;
 /// Packets on their way to the inner stack. Others wait as datagrams in the outer stack.
 pub(crate) const INBOUND: usize = 1;
-/// Packets on their way from the inner stack.
-pub(crate) const OUTBOUND: usize = 2;
+/// Packets on their way from the inner stack. One more stands in the outer socket.
+pub(crate) const OUTBOUND: usize = 1;
 
 // The headroom, the tag and all padding fit.
 const _: () = assert!(DATAGRAM_LEN >= Outgoing::HEAD_ROOM + MTU + 16 && MTU.is_multiple_of(16));

@@ -47,8 +47,8 @@ use crate::{
 const BATCH: usize = 4;
 /// All of the mesh is on the link of the inner network.
 const MESH_PREFIX: u8 = 10;
-/// A packet waits so long for the server's word of who has its destination.
-const SOUGHT: Duration = Duration::from_secs(1);
+/// A packet waits so long for the server's word of who has its destination, and all others behind it.
+const SOUGHT: Duration = Duration::from_millis(500);
 /// How often the outer network is looked at: its stack tells only one task of changes, which may be another.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// The same while it is not up.
