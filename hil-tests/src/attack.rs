@@ -2,6 +2,7 @@
 //! and handshakes of strangers that the node has to work on before it can tell.
 
 use std::{
+    cell::Cell,
     net::{SocketAddr, UdpSocket},
     sync::{
         Arc,
@@ -15,9 +16,9 @@ use anyhow::{Context, Result, anyhow};
 use getrandom::SysRng;
 use rand_core::{Rng, UnwrapErr};
 use weft_core::{
-    crypto::{Crypto, RustCrypto},
+    crypto::{Crypto, DiffieHellman, LowOrderPoint, RustCrypto, SharedSecret},
     keys::{NodeKey, NodeSecret},
-    time::Instant,
+    time::{Instant, UnixTime},
     wireguard::{
         cookie::CookieMaker,
         handshake::{CreateInitiation, EphemeralSecret, Progress, StaticKeys},
@@ -25,6 +26,8 @@ use weft_core::{
         tai64n::Tai64n,
     },
 };
+
+use crate::swarm::unix_now;
 
 type Dh = <RustCrypto as Crypto>::Dh;
 
@@ -126,10 +129,39 @@ fn stamped(victim: &NodeKey, message: Vec<u8>) -> Vec<u8> {
 
 /// The initiation of a node that the victim has never heard of.
 fn strangers_initiation(victim: &NodeKey) -> Result<Vec<u8>> {
+    initiation(&StaticKeys::new::<Dh>(NodeSecret::generate(&mut UnwrapErr(SysRng))), victim, UnixTime::default())
+}
+
+/// An initiation of somebody who claims to be another and does not have that one's secret. It is of now, so that nobody
+/// can tell it from a real one by its time.
+pub fn impostors_initiation(claimed: &NodeKey, victim: &NodeKey) -> Result<Vec<u8>> {
+    CLAIMED.set(*claimed.as_bytes());
+    let keys = StaticKeys::new::<Impostor>(NodeSecret::generate(&mut UnwrapErr(SysRng)));
+    initiation(&keys, victim, unix_now())
+}
+
+thread_local! {
+    /// The key that an [`Impostor`] says is its own.
+    static CLAIMED: Cell<[u8; 32]> = const { Cell::new([0; 32]) };
+}
+
+/// Diffie-Hellman of somebody who lies about his public key.
+struct Impostor;
+
+impl DiffieHellman for Impostor {
+    fn public_key(_: &[u8; 32]) -> [u8; 32] {
+        CLAIMED.get()
+    }
+
+    fn agree(secret: &[u8; 32], public: &[u8; 32]) -> Result<SharedSecret, LowOrderPoint> {
+        Dh::agree(secret, public)
+    }
+}
+
+fn initiation(keys: &StaticKeys, victim: &NodeKey, time: UnixTime) -> Result<Vec<u8>> {
     let mut rng = UnwrapErr(SysRng);
-    let keys = StaticKeys::new::<Dh>(NodeSecret::generate(&mut rng));
-    let timestamp = Tai64n::from_unix(weft_core::time::UnixTime::default());
-    let mut initiation = CreateInitiation::new(&keys, *victim, None, timestamp, EphemeralSecret::generate(&mut rng));
+    let timestamp = Tai64n::from_unix(time);
+    let mut initiation = CreateInitiation::new(keys, *victim, None, timestamp, EphemeralSecret::generate(&mut rng));
     while initiation.step::<RustCrypto>().map_err(|error| anyhow!("{error:?}"))? == Progress::Again {}
     let (message, _) = initiation.finish(rng.next_u32()).context("an initiation that is not done")?;
     let mut message = message.emit().to_vec();

@@ -23,7 +23,8 @@
 //! | [`dhcp`] | a DHCP server for a subnet of the lab |
 //! | [`process`] | a daemon in a namespace, with its log, gone when dropped |
 //! | [`wait`] | waiting for a condition, with a deadline and a sentence |
-//! | [`swarm`] | thousands of simulated nodes |
+//! | [`swarm`] | thousands of control connections, for benchmarks |
+//! | [`crowd`] | thousands of whole nodes that talk |
 //! | [`binaries`] | where the binaries under test are |
 //!
 //! Nothing here knows a protocol: what is asserted is what a user, a peer or a router on the way would see.
@@ -32,7 +33,9 @@ pub mod attack;
 pub mod binaries;
 pub mod board;
 pub mod capture;
+pub mod crowd;
 mod defmt_log;
+
 pub mod dhcp;
 pub mod distribution;
 pub mod ethernet;

@@ -41,6 +41,8 @@ const PIECE: usize = 512;
 const LINE: usize = 96;
 /// How long the other end may be silent.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// From one echo request to the next at least.
+const PING_INTERVAL: Duration = Duration::from_millis(50);
 /// How long an echo reply may take.
 const PING_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -222,7 +224,7 @@ async fn ping(application: Application, to: Ipv4Addr, count: usize) -> usize {
     let (mut rx_meta, mut tx_meta) = ([icmp::PacketMetadata::EMPTY; 2], [icmp::PacketMetadata::EMPTY; 2]);
     let mut manager = PingManager::new(application.stack, &mut rx_meta, &mut rx, &mut tx_meta, &mut tx);
     let mut request = PingParams::new(to);
-    request.set_payload(b"weft selftest").set_count(1).set_timeout(PING_PATIENCE);
+    request.set_payload(b"weft selftest").set_count(1).set_timeout(PING_PATIENCE).set_rate_limit(PING_INTERVAL);
     let mut answered = 0;
     for _ in 0..count {
         answered += usize::from(manager.ping(&request).await.is_ok());

@@ -24,6 +24,8 @@ use tokio::{
 use weft_core::{control::JoinKey, keys::NodeKey};
 
 pub use node::SOURCES;
+pub(crate) use node::now;
+pub(crate) use responder::unix_now;
 
 use node::{Holding, Node};
 

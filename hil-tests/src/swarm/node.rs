@@ -324,7 +324,7 @@ impl Session {
     }
 }
 
-pub(super) fn now() -> Instant {
+pub(crate) fn now() -> Instant {
     static START: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
     let elapsed = START.get_or_init(std::time::Instant::now).elapsed();
     Instant::from_micros(u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX))

@@ -74,7 +74,7 @@ impl Responder {
     }
 }
 
-fn unix_now() -> UnixTime {
+pub(crate) fn unix_now() -> UnixTime {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     UnixTime::new(now.as_secs(), now.subsec_nanos())
 }
