@@ -1,20 +1,18 @@
 //! `cargo xtask bench agent`.
 
-use std::{
-    process::{Command, ExitCode},
-    time::Duration,
-};
+use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use weft_hil::{
-    process::{Daemon, output, raise_open_files},
+    process::{Daemon, raise_open_files},
     wait,
 };
 
 use super::{
     control::{line, megabytes, within},
-    server::{Resident, Server, release},
+    daemon::{Agent, LIMIT, peers},
+    server::{Server, release},
     swarm::Swarm,
 };
 use crate::{
@@ -43,10 +41,6 @@ const ALONE_LIMIT: u64 = 8_000_000;
 /// included: up to 760 that stay, for the most part the tables, and the netmap while it is written. The limit is 30 %
 /// more.
 const PEER_LIMIT: u64 = 1_200;
-/// What a kept peer takes on the disk at least, in bytes: its key and its addresses.
-const KEPT_PEER: u64 = 32 + 4 + 16;
-/// How long the agent may take to learn all peers, or to make all sessions.
-const LIMIT: Duration = Duration::from_secs(60);
 /// The peers' capacity; the agent itself holds all of them.
 const CAPACITY: u32 = 64;
 
@@ -75,25 +69,17 @@ pub(super) fn measure(options: &Options) -> Result<ExitCode> {
     let server = Server::start(folder.path())?;
     let key = server.join_key(folder.path())?;
 
-    let socket = folder.path().join("weft.sock");
-    let mut command = Command::new(release("weft"));
-    command.arg("daemon").arg("--state").arg(folder.path().join("state")).arg("--socket").arg(&socket);
-    let daemon = Daemon::spawn("weft daemon", &mut command)?;
-    wait::until("the agent to answer", LIMIT, || std::os::unix::net::UnixStream::connect(&socket).is_ok())?;
-    let weft = |arguments: &[&str]| output(Command::new(release("weft")).arg("--socket").arg(&socket).args(arguments));
-    let status = || -> Result<Value> { Ok(serde_json::from_str(&weft(&["status", "--json"])?)?) };
-    line("resident memory, in no mesh", &megabytes(Resident::of(&daemon)?.now));
-    weft(&["up", "--hostname", "agent", "--join", &format!("file:{}", key.display())])?;
-    let alone = Resident::of(&daemon)?;
+    let agent = Agent::start(&release("weft"), folder.path())?;
+    line("resident memory, in no mesh", &megabytes(agent.resident()?.now));
+    agent.join(&key)?;
+    let alone = agent.resident()?;
     line("resident memory, alone in its mesh", &megabytes(alone.now));
     let (mut swarm, _) = Swarm::start(&key, options.peers, 0, CAPACITY)?;
-    wait::until("the agent to know all peers", LIMIT, || {
-        status().is_ok_and(|status| peers(&status).count() >= options.peers.into())
-    })?;
-    let knowing = Resident::of(&daemon)?;
+    agent.wait_until_it_knows(options.peers.into())?;
+    let knowing = agent.resident()?;
     line(&format!("resident memory, {} known peers", options.peers), &megabytes(knowing.now));
 
-    let this = status()?;
+    let this = agent.status()?;
     let text = |pointer: &str| this.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
     let own = text("/Self/PublicKey").context("the status has no key")?;
     let address = text("/Self/TailscaleIPs/0").context("the status has no address")?;
@@ -108,14 +94,10 @@ pub(super) fn measure(options: &Options) -> Result<ExitCode> {
     }
     ensure!(pings.len() == usize::from(options.active), "the agent knows {} of the active peers", pings.len());
     wait::until("all sessions", LIMIT, || {
-        status().is_ok_and(|status| peers(&status).filter(|peer| has_session(peer)).count() >= pings.len())
+        agent.status().is_ok_and(|status| peers(&status).filter(|peer| has_session(peer)).count() >= pings.len())
     })?;
-    // To keep the netmap takes memory too.
-    let kept = folder.path().join("state/netmap");
-    wait::until("the netmap to be kept", LIMIT, || {
-        kept.metadata().is_ok_and(|file| file.len() >= KEPT_PEER * u64::from(options.peers))
-    })?;
-    let resident = Resident::of(&daemon)?;
+    agent.wait_until_it_keeps(options.peers.into())?;
+    let resident = agent.resident()?;
     line(&format!("resident memory, {} of them with sessions", options.active), &megabytes(resident.now));
     line("resident memory at its most", &megabytes(resident.peak));
 
@@ -131,10 +113,6 @@ pub(super) fn measure(options: &Options) -> Result<ExitCode> {
         within(resident.peak, limit, "bytes"),
     );
     Ok(tally.finish())
-}
-
-fn peers(status: &Value) -> impl Iterator<Item = &Value> {
-    status.get("Peer").and_then(Value::as_object).into_iter().flatten().map(|(_, peer)| peer)
 }
 
 fn name(peer: &Value) -> &str {

@@ -37,7 +37,7 @@ impl Swarm {
     pub(super) fn start(key: &Path, nodes: u16, full: u16, capacity: u32) -> Result<(Self, serde_json::Value)> {
         // Every address of theirs is one of this machine.
         let [high, low] = SOURCES;
-        output(Command::new("ip").args(["route", "add", "local", &format!("{high}.{low}.0.0/16"), "dev", "lo"]))?;
+        output(Command::new("ip").args(["route", "replace", "local", &format!("{high}.{low}.0.0/16"), "dev", "lo"]))?;
         let mut command = Command::new(release("weft-swarm"));
         command.arg("--key").arg(key).args(["--nodes", &nodes.to_string(), "--full", &full.to_string()]);
         command.args(["--holders", &HOLDERS.to_string(), "--capacity", &capacity.to_string()]);
