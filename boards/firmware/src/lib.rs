@@ -144,7 +144,6 @@ where
     E: Entropy,
     S: Sensor,
 {
-    static INNER: ConstStaticCell<StackResources<INNER_SOCKETS>> = ConstStaticCell::new(StackResources::new());
     static STATE: ConstStaticCell<State<PEERS>> = ConstStaticCell::new(State::new());
 
     let Hardware { driver, network, network_seed, flash, entropy, sensor } = hardware;
@@ -155,8 +154,7 @@ where
         ..Default::default()
     };
     let (node, device, node_runner) = weft_embassy::new(STATE.take(), config, outer, flash, entropy);
-    let device = Network::Mesh(device);
-    let (inner, inner_runner) = embassy_net::new(device, Default::default(), INNER.take(), !network_seed);
+    let (inner, inner_runner) = mesh_network(device, !network_seed);
     spawner.spawn(unwrap!(mesh_log(node)));
     let application = Application { stack: inner, latest: LATEST.take(), node };
     SetUp { outer, outer_runner, inner_runner, application, node_runner, sensor }
@@ -174,6 +172,14 @@ where
     let latest: &'static Latest = LATEST.take();
     services(spawner, outer, Application { stack: outer, latest }, settings);
     join(apart(pin!(outer_runner.run())), pin!(latest.follow(sensor))).await.0
+}
+
+/// The mesh as a network. A call of its own, for the sake of the stack.
+#[cfg(feature = "weft")]
+#[inline(never)]
+fn mesh_network<D: Driver>(device: weft_embassy::Device, seed: u64) -> (Stack<'static>, NetRunner<D>) {
+    static INNER: ConstStaticCell<StackResources<INNER_SOCKETS>> = ConstStaticCell::new(StackResources::new());
+    embassy_net::new(Network::Mesh(device), Default::default(), INNER.take(), seed)
 }
 
 /// The board's own network. A call of its own, for the sake of the stack.

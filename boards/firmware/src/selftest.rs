@@ -76,6 +76,7 @@ impl Buffers {
 }
 
 /// Starts the services.
+#[inline(never)]
 pub(crate) fn start(spawner: Spawner, application: Application) {
     static ECHO: ConstStaticCell<[Buffers; ECHOES]> = ConstStaticCell::new([Buffers::EMPTY; ECHOES]);
     for buffers in ECHO.take() {

@@ -10,7 +10,7 @@ use core::{
 
 use embassy_net_driver::{Capabilities, Driver, HardwareAddress, LinkState};
 use embassy_sync::waitqueue::AtomicWaker;
-use static_cell::ConstStaticCell;
+use static_cell::{ConstStaticCell, StaticCell};
 use virtio_drivers::{
     BufferDirection, Hal, PAGE_SIZE, PhysAddr,
     device::net::VirtIONetRaw,
@@ -91,7 +91,7 @@ struct Buffers {
 
 /// The network device.
 pub(crate) struct VirtioNet {
-    device: Device,
+    device: &'static mut Device,
     buffers: &'static mut Buffers,
     /// By buffer of `rx`, the queue's token while the device has it.
     tokens: [Option<u16>; RX_FRAMES],
@@ -104,6 +104,7 @@ pub(crate) struct Absent;
 impl VirtioNet {
     /// Finds the device, starts it, and tells the slot that it is in. To be called once.
     pub(crate) fn start() -> Result<(Self, usize), Absent> {
+        static DEVICE: StaticCell<Device> = StaticCell::new();
         static BUFFERS: ConstStaticCell<Buffers> = ConstStaticCell::new(Buffers {
             rx: [[0; BUFFER_LEN]; RX_FRAMES],
             taken: [0; BUFFER_LEN],
@@ -111,7 +112,7 @@ impl VirtioNet {
         });
         let (slot, transport) =
             (0..VIRTIO_SLOTS).find_map(|slot| network_device(slot).map(|t| (slot, t))).ok_or(Absent)?;
-        let mut device = Device::new(transport).map_err(|_| Absent)?;
+        let device = DEVICE.init(Device::new(transport).map_err(|_| Absent)?);
         let buffers = BUFFERS.take();
         let mut tokens = [None; RX_FRAMES];
         for (token, buffer) in tokens.iter_mut().zip(&mut buffers.rx) {
@@ -192,7 +193,7 @@ impl Driver for VirtioNet {
     }
 
     fn transmit(&mut self, _: &mut Context<'_>) -> Option<TxToken<'_>> {
-        Some(TxToken { device: &mut self.device, buffer: &mut self.buffers.tx })
+        Some(TxToken { device: self.device, buffer: &mut self.buffers.tx })
     }
 
     fn link_state(&mut self, _: &mut Context<'_>) -> LinkState {
