@@ -128,7 +128,7 @@ pub(super) fn run() -> Result<ExitCode> {
         tally.check("X25519 vectors on the chip", all_vectors(&vectors));
     }
     heading("Cycles of an RP2040, in the emulator rp2040js");
-    setup::rp2040_emulator();
+    setup::rp2040_emulators(false);
     let name = format!("an RP2040 takes {} cycles for a hundred instructions", CHIPS[0].cycles_per_100);
     match requirement::NODE.missing().or_else(|| RP2040_EMULATOR.missing()) {
         Some(reason) => tally.skip(&name, &reason),
