@@ -52,7 +52,8 @@ const OTHER_WORKSPACES: &[&str] = &[
 
 /// Folders of boards, and what clippy looks at from there; the target is of the folder's own configuration.
 const BOARDS: &[(&str, &str)] = &[
-    ("boards/esp32c3", "--package esp32c3"),
+    // The chip has a crate of its name, too.
+    ("boards/esp32c3", "--bin esp32c3"),
     ("boards/guide", "--package guide"),
     ("boards/pico-w", "--package pico-w"),
     ("boards/pico-w5500", "--package pico-w5500 --package weft-rp2040"),
