@@ -3,29 +3,47 @@
 //! In embassy's manner there is a state that lives in a `static`, and [`new`] that makes of it a handle, a driver and a
 //! task:
 //!
-//! ```ignore
-//! static STATE: StaticCell<weft_embassy::State<16>> = StaticCell::new();
-//! let config = weft_embassy::Config { join_key: option_env!("WEFT_JOIN_KEY"), hostname: "sensor", ..Default::default() };
-//! let (node, device, runner) = weft_embassy::new(STATE.init(State::new()), config, outer_stack, flash, entropy);
-//! let (inner, inner_runner) = embassy_net::new(device, Default::default(), RESOURCES.init(StackResources::new()), seed);
-//! spawner.spawn(weft_task(runner, inner).unwrap()); // runner.run(inner).await
-//! let address = node.wait_joined().await; // sockets on `inner` are now on the mesh
+//! ```no_run
+//! use embassy_net::{Stack, StackResources};
+//! use static_cell::ConstStaticCell;
+//! use weft_embassy::{Config, State};
+//!
+//! # async fn example(
+//! #     outer: Stack<'static>,
+//! #     flash: impl embedded_storage_async::nor_flash::NorFlash,
+//! #     entropy: impl weft_embassy::Entropy,
+//! #     seed: u64,
+//! # ) {
+//! static STATE: ConstStaticCell<State<16>> = ConstStaticCell::new(State::new());
+//! static INNER: ConstStaticCell<StackResources<3>> = ConstStaticCell::new(StackResources::new());
+//!
+//! let config = Config { join_key: option_env!("WEFT_JOIN_KEY"), hostname: "sensor", ..Default::default() };
+//! let (node, device, runner) = weft_embassy::new(STATE.take(), config, outer, flash, entropy);
+//! let (inner, mut network) = embassy_net::new(device, Default::default(), INNER.take(), seed);
+//! // Each of the two in a task of its own, or joined:
+//! let run = embassy_futures::join::join(network.run(), runner.run(inner));
+//! // From now on ordinary sockets on `inner` are on the mesh.
+//! let address = node.wait_joined();
+//! # let _ = (run, address);
+//! # }
 //! ```
+//!
+//! The firmware guide in the repository's `docs` goes through it step by step.
 //!
 //! What the protocol is, `weft-core` decides. This crate carries: bytes of one TCP connection to the control server,
 //! datagrams of one UDP socket, inner packets of the second stack, and what is kept in flash.
 //!
 //! | module | holds |
 //! |---|---|
-//! | `state` | everything that is static |
-//! | `node` | the handle for the firmware |
+//! | `state`, `tables`, `packets` | everything that is static |
+//! | `node`, `event`, `board` | what the firmware is told, and may ask |
 //! | `device` | the driver of the inner network |
 //! | `runner` | the one task |
-//! | `event` | what the firmware is told |
 //! | [`flash`] | what is kept in flash, safe at power loss |
 //! | [`provision`] | the page by which a host gives a chip its join key, seed and settings |
-//! | `random` | what the board gives of noise |
+//! | `random` | what the board gives of noise, and the generator that lives on a seed in flash |
 //! | `noise_health` | tests of a board's noise source, for the board to use |
+//! | `crypto`, `clock`, `apart`, `fmt` | primitives, time, polls on a stack of their own, log lines |
 
 #![no_std]
 #![forbid(unsafe_code)]
