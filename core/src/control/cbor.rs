@@ -1,8 +1,8 @@
 //! As much of CBOR (RFC 8949) as the records are made of: unsigned integers, byte and text strings, arrays, maps with
 //! unsigned keys, booleans and null, all of definite length.
 //!
-//! Written for little code: what does not depend on a type is there once, an error has no content, and a map is taken apart
-//! into its values before any of them is read. What is skipped is checked to be well-formed, whatever it means.
+//! Written for little code: what does not depend on a type is there once (`inline(never)` keeps it so), an error has no
+//! content, and a map is taken apart into its values before any of them is read. What is skipped is checked to be well-formed, whatever it means.
 
 /// The bytes are not what was expected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +77,7 @@ impl<'b> Reader<'b> {
     }
 
     /// The major type and the argument of the next item.
+    #[inline(never)]
     fn head(&mut self) -> Result<(u8, u64), Malformed> {
         let (&initial, after) = self.rest.split_first().ok_or(Malformed)?;
         let information = initial & 0x1f;
@@ -102,6 +103,7 @@ impl<'b> Reader<'b> {
         }
     }
 
+    #[inline(never)]
     fn string(&mut self, major: u8) -> Result<&'b [u8], Malformed> {
         let len = usize::try_from(self.expect(major)?).map_err(|_| Malformed)?;
         let (string, rest) = self.rest.split_at_checked(len).ok_or(Malformed)?;
@@ -113,6 +115,7 @@ impl<'b> Reader<'b> {
     ///
     /// # Errors
     /// [`Malformed`] where something else stands there; likewise in what follows.
+    #[inline(never)]
     pub fn unsigned(&mut self) -> Result<u64, Malformed> {
         self.expect(UNSIGNED)
     }
@@ -184,6 +187,7 @@ impl<'b> Reader<'b> {
     ///
     /// # Errors
     /// [`Malformed`] where no well-formed item of definite lengths stands there.
+    #[inline(never)]
     pub fn skip(&mut self) -> Result<&'b [u8], Malformed> {
         let start = *self;
         let mut items = 1u64;
@@ -213,6 +217,7 @@ impl<'b> Reader<'b> {
     ///
     /// # Errors
     /// [`Malformed`].
+    #[inline(never)]
     pub fn fields(&mut self) -> Result<Fields<'b>, Malformed> {
         let mut fields = Fields([&[]; KEYS]);
         for _ in 0..self.map()? {
@@ -262,6 +267,7 @@ impl<'o> Writer<'o> {
         if self.len <= self.out.len() { Some(self.len) } else { None }
     }
 
+    #[inline(never)]
     fn raw(&mut self, bytes: &[u8]) {
         let end = self.len.saturating_add(bytes.len());
         if let Some(room) = self.out.get_mut(self.len..end) {
@@ -270,16 +276,18 @@ impl<'o> Writer<'o> {
         self.len = end;
     }
 
+    #[inline(never)]
     fn head(&mut self, major: u8, argument: u64) {
-        let [a, b, c, d, e, f, g, h] = argument.to_be_bytes();
-        let major = major << 5;
-        match argument {
-            0..24 => self.raw(&[major | h]),
-            24..0x100 => self.raw(&[major | 24, h]),
-            0x100..0x1_0000 => self.raw(&[major | 25, g, h]),
-            0x1_0000..0x1_0000_0000 => self.raw(&[major | 26, e, f, g, h]),
-            _ => self.raw(&[major | 27, a, b, c, d, e, f, g, h]),
-        }
+        let bytes = argument.to_be_bytes();
+        let (information, len) = match argument {
+            0..24 => (argument as u8, 0),
+            24..0x100 => (24, 1),
+            0x100..0x1_0000 => (25, 2),
+            0x1_0000..0x1_0000_0000 => (26, 4),
+            _ => (27, 8),
+        };
+        self.raw(&[(major << 5) | information]);
+        self.raw(bytes.get(bytes.len() - len..).unwrap_or_default());
     }
 
     /// An unsigned integer.
@@ -288,6 +296,7 @@ impl<'o> Writer<'o> {
     }
 
     /// A byte string.
+    #[inline(never)]
     pub fn bytes(&mut self, bytes: &[u8]) {
         self.head(BYTES, bytes.len() as u64);
         self.raw(bytes);

@@ -17,7 +17,7 @@ use crate::{
     control::{
         NodeId, ServerRecord,
         cbor::{Item, Malformed, Reader, Writer},
-        record::{Endpoint, UpTo},
+        record::{Endpoint, Kept as _, UpTo},
     },
     crypto::Crypto,
     limits,
@@ -82,20 +82,20 @@ impl<S: NodeStorage, C: Crypto> Node<S, C> {
             let at = *cursor;
             *cursor += 1;
             let written = match at.checked_sub(1) {
-                None => netmap.own()?.with_info(|info| ServerRecord::SelfChanged(info).encode(network, out)),
+                None => netmap.own()?.with_info(|info| info.encode_alone(network, out)),
                 Some(slot) if slot < netmap.capacity() => match netmap.at(slot) {
                     Some(peer) if self.member.newcomers.contains(peer.id()) => continue,
-                    Some(peer) => peer.with_peer(|peer| ServerRecord::PeerUpsert(peer).encode(network, out)),
+                    Some(peer) => peer.with_peer(|peer| peer.encode_alone(network, out)),
                     None => continue,
                 },
                 Some(slot) if slot == netmap.capacity() => {
                     let revision = netmap.revision()?;
-                    ServerRecord::UpTo(UpTo { revision }).encode(network, out)
+                    UpTo { revision }.encode_alone(network, out)
                 }
                 Some(_) => return None,
             };
             // A compact record is always smaller than the record that it was made of.
-            return written.ok();
+            return written;
         }
     }
 

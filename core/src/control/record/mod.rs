@@ -142,6 +142,30 @@ pub fn peek(bytes: &[u8]) -> Result<u16, Malformed> {
     Item::read(&mut reader)
 }
 
+/// Records of a server that a node writes too, for its own next start: each with the number of its type.
+pub(crate) trait Kept<'b>: Item<'b> {
+    const NUMBER: u16;
+
+    /// Writes the record as [`ServerRecord::encode`] does, without the code for the others.
+    fn encode_alone(&self, network: NetworkId, out: &mut [u8]) -> Option<usize> {
+        let mut writer = begin(Self::NUMBER, network, out);
+        self.write(&mut writer);
+        writer.finish()
+    }
+}
+
+impl<'b> Kept<'b> for SelfInfo<'b> {
+    const NUMBER: u16 = 65;
+}
+
+impl<'b> Kept<'b> for Peer<'b> {
+    const NUMBER: u16 = 66;
+}
+
+impl Kept<'_> for UpTo {
+    const NUMBER: u16 = 71;
+}
+
 /// Writes what stands before a record's body.
 fn begin(number: u16, network: NetworkId, out: &mut [u8]) -> Writer<'_> {
     let mut writer = Writer::new(out);
