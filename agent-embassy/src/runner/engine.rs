@@ -362,7 +362,12 @@ impl<'a> Engine<'a> {
             handle_timeout(mesh, now);
         }
         // One flush at a time.
-        self.begin(mesh, now, cx) || self.flushing.is_none() && self.do_due(mesh, now, cx)
+        let busy = self.begin(mesh, now, cx) || self.flushing.is_none() && self.do_due(mesh, now, cx);
+        if busy {
+            // Not in those calls: what it needs of the stack would come on top of theirs.
+            mesh.node.device_changed(now);
+        }
+        busy
     }
 
     /// Begins to read a handshake message. False where there is none.
@@ -384,7 +389,6 @@ impl<'a> Engine<'a> {
             HandshakeBegin::CookieKept(_) => {}
             HandshakeBegin::Drop(_) => self.count(|counters| counters.dropped += 1),
         }
-        mesh.node.device_changed(now);
         true
     }
 
@@ -400,7 +404,6 @@ impl<'a> Engine<'a> {
             Some(Work::Staged(peer)) => self.flushing = Some(peer),
             None => {}
         }
-        mesh.node.device_changed(now);
         is_work
     }
 

@@ -30,8 +30,13 @@ type Machine = Hardware<Lan9118, HostFlash, HostEntropy, Thermometer>;
 fn main() -> ! {
     stack::paint();
     timer::start();
-    let hardware = hardware();
-    executor::run(|spawner| spawner.spawn(unwrap!(firmware(spawner, hardware))))
+    executor::run(start)
+}
+
+/// Starts the drivers and the firmware. A call of its own, so that nothing of it stays on the stack.
+#[inline(never)]
+fn start(spawner: Spawner) {
+    spawner.spawn(unwrap!(firmware(spawner, hardware())));
 }
 
 /// Starts the drivers.

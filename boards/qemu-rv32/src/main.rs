@@ -30,8 +30,13 @@ fn main() -> ! {
     static EXECUTOR: StaticCell<Executor> = StaticCell::new();
     stack::paint();
     timer::start();
-    let hardware = hardware();
-    EXECUTOR.init(Executor::new()).run(|spawner| spawner.spawn(unwrap!(firmware(spawner, hardware))))
+    EXECUTOR.init(Executor::new()).run(start)
+}
+
+/// Starts the drivers and the firmware. A call of its own, so that nothing of it stays on the stack.
+#[inline(never)]
+fn start(spawner: Spawner) {
+    spawner.spawn(unwrap!(firmware(spawner, hardware())));
 }
 
 /// Starts the drivers.
