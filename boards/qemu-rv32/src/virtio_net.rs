@@ -95,6 +95,8 @@ pub(crate) struct VirtioNet {
     buffers: &'static mut Buffers,
     /// By buffer of `rx`, the queue's token while the device has it.
     tokens: [Option<u16>; RX_FRAMES],
+    /// While the device has `tx`: the queue's token, and how many bytes of it.
+    sending: Option<(u16, usize)>,
 }
 
 /// The machine has no virtio network device, or it did not start.
@@ -121,7 +123,23 @@ impl VirtioNet {
         }
         device.enable_interrupts();
         SLOT.store(slot, Ordering::Relaxed);
-        Ok((Self { device, buffers, tokens }, slot))
+        Ok((Self { device, buffers, tokens, sending: None }, slot))
+    }
+
+    /// Whether the frame before was sent. Where it was not, the task is woken when it is.
+    fn may_send(&mut self, cx: &Context<'_>) -> bool {
+        let Some((token, len)) = self.sending else { return true };
+        if self.device.poll_transmit() != Some(token) {
+            WAKER.register(cx.waker());
+            // One that was sent before the line above has no interrupt to come.
+            if self.device.poll_transmit() != Some(token) {
+                return false;
+            }
+        }
+        // SAFETY: this is the frame that the token was given for, where it was then and unchanged: no token to send was made since.
+        let _ = unsafe { self.device.transmit_complete(token, &self.buffers.tx[..len]) };
+        self.sending = None;
+        true
     }
 }
 
@@ -147,6 +165,7 @@ pub(crate) struct RxToken<'a>(&'a mut [u8]);
 pub(crate) struct TxToken<'a> {
     device: &'a mut Device,
     buffer: &'a mut [u8; BUFFER_LEN],
+    sending: &'a mut Option<(u16, usize)>,
 }
 
 impl embassy_net_driver::RxToken for RxToken<'_> {
@@ -157,18 +176,13 @@ impl embassy_net_driver::RxToken for RxToken<'_> {
 
 impl embassy_net_driver::TxToken for TxToken<'_> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, fill: F) -> R {
-        let Self { device, buffer } = self;
+        let Self { device, buffer, sending } = self;
         let header = device.fill_buffer_header(buffer).unwrap_or_default();
         let filled = fill(&mut buffer[header..header + len]);
-        let frame = &buffer[..header + len];
-        // SAFETY: the frame stays where it is, unchanged, until the device gave it back; the loop below waits for that, and
-        // QEMU sends at once.
-        unsafe {
-            if let Ok(token) = device.transmit_begin(frame) {
-                while device.poll_transmit() != Some(token) {}
-                let _ = device.transmit_complete(token, frame);
-            }
-        }
+        // SAFETY: the buffer is static, and stays unchanged until `may_send` took it back: before that no further token to send is
+        // made.
+        let token = unsafe { device.transmit_begin(&buffer[..header + len]) };
+        *sending = token.ok().map(|token| (token, header + len));
         filled
     }
 }
@@ -178,7 +192,10 @@ impl Driver for VirtioNet {
     type TxToken<'a> = TxToken<'a>;
 
     fn receive(&mut self, cx: &mut Context<'_>) -> Option<(RxToken<'_>, TxToken<'_>)> {
-        let Self { device, buffers: Buffers { rx, taken, tx }, tokens } = self;
+        if !self.may_send(cx) {
+            return None;
+        }
+        let Self { device, buffers: Buffers { rx, taken, tx }, tokens, sending } = self;
         if device.poll_receive().is_none() {
             WAKER.register(cx.waker());
         }
@@ -189,11 +206,12 @@ impl Driver for VirtioNet {
         taken[..len].copy_from_slice(&buffer[header..header + len]);
         // SAFETY: as in `start`: the frame was copied out, and the buffer is the device's again.
         *slot = unsafe { device.receive_begin(buffer) }.ok();
-        Some((RxToken(&mut taken[..len]), TxToken { device, buffer: tx }))
+        Some((RxToken(&mut taken[..len]), TxToken { device, buffer: tx, sending }))
     }
 
-    fn transmit(&mut self, _: &mut Context<'_>) -> Option<TxToken<'_>> {
-        Some(TxToken { device: self.device, buffer: &mut self.buffers.tx })
+    fn transmit(&mut self, cx: &mut Context<'_>) -> Option<TxToken<'_>> {
+        let may_send = self.may_send(cx);
+        may_send.then_some(TxToken { device: self.device, buffer: &mut self.buffers.tx, sending: &mut self.sending })
     }
 
     fn link_state(&mut self, _: &mut Context<'_>) -> LinkState {
