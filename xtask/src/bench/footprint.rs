@@ -31,8 +31,8 @@ use crate::{
 const SIZE_LIMIT: u64 = 5_000_000;
 /// Nodes of a mesh, the agent included, and the resident memory of the idle agent at its most, in bytes.
 const MESHES: [(u16, u64); 2] = [(20, 8_000_000), (2_000, 16_000_000)];
-/// Peers that the simulated nodes hold; the agent holds all of them.
-const CAPACITY: u32 = 64;
+/// Peers that the simulated nodes hold, fewer than there are; the agent holds all of them.
+const CAPACITY: u32 = 8;
 
 /// What others have published of tailscaled, as they put it, and where.
 const PUBLISHED: [(&str, &str, &str); 5] = [

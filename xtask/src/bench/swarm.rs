@@ -38,9 +38,10 @@ impl Swarm {
         // Every address of theirs is one of this machine.
         let [high, low] = SOURCES;
         output(Command::new("ip").args(["route", "replace", "local", &format!("{high}.{low}.0.0/16"), "dev", "lo"]))?;
+        let holders = HOLDERS.min(nodes.saturating_sub(full + 1));
         let mut command = Command::new(release("weft-swarm"));
         command.arg("--key").arg(key).args(["--nodes", &nodes.to_string(), "--full", &full.to_string()]);
-        command.args(["--holders", &HOLDERS.to_string(), "--capacity", &capacity.to_string()]);
+        command.args(["--holders", &holders.to_string(), "--capacity", &capacity.to_string()]);
         let mut child =
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("cannot start weft-swarm")?;
         let orders = child.stdin.take().context("no standard input")?;
